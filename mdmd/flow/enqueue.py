@@ -1,0 +1,161 @@
+"""
+An operator asks: queue a command on some enrollments, and wake them.
+
+The API, Perspective Broker and the manhole all come through here.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import attrs
+
+from mdmd.errors import BadMessage, BadRequest
+from mdmd.interfaces import (
+    Decision,
+    Enqueued,
+    IFleet,
+    IWaker,
+    NoPush,
+    Policy,
+    PushOutcome,
+)
+from mdmd.mdm.command import Command
+from mdmd.mdm.enrollment import EnrollmentID
+
+# Above this many targets nobody waits for the pushes: they are in the work set,
+# and the waker sends them at its own pace, whatever becomes of the caller.
+WAIT_FOR = 1000
+
+
+class Fault(StrEnum):
+    """Why a target was refused; texts for the one who typed the id."""
+
+    BAD_ID = "not an enrollment id"
+    UNKNOWN = "no such enrollment"
+    DUPLICATE = "a command with this CommandUUID is in its queue already"
+    DISABLED = "queued, but the enrollment is disabled: it is not pushed to"
+
+
+@attrs.frozen
+class TargetReply:
+    """What became of one target; NanoMDM's three words, at most two of them set."""
+
+    push_result: str = ""  # apns-id
+    push_error: str = ""
+    command_error: str = ""
+
+
+@attrs.frozen
+class Reply:
+    """What became of a call. ``status`` is by id, as typed but trimmed, in order."""
+
+    status: dict[str, TargetReply]
+    no_push: bool = False
+    push_error: str = ""
+    command_error: str = ""
+    command_uuid: str = ""
+    request_type: str = ""
+
+
+class Enqueuer:
+    """The story of ``enqueue`` and ``push``."""
+
+    def __init__(self, fleet: IFleet, waker: IWaker) -> None:
+        self._fleet = fleet
+        self._waker = waker
+
+    async def enqueue(
+        self,
+        command: Command | None,
+        ids: Sequence[str],
+        policy: Policy | None = None,
+        push: bool = True,
+    ) -> Reply:
+        """
+        Queue ``command`` on each of ``ids`` and push to those that took it.
+
+        One bad id is its own error and does not fail the others. ``command``
+        None pushes only.
+
+        :raises BadRequest: no id at all, or neither command nor push.
+        :raises Conflict: the CommandUUID is known with another body.
+        """
+        if command is None:
+            if not push:
+                raise BadRequest("nothing to do: neither a command nor a push")
+            return await self.push(ids)
+        targets, status = _read(ids)
+        outcomes = await self._fleet.enqueue(command, list(targets.values()), policy or Policy())
+        awake: dict[str, EnrollmentID] = {}
+        for (typed, target), outcome in zip(targets.items(), outcomes, strict=True):
+            status[typed] = _REPLIES[outcome]
+            if outcome is Enqueued.QUEUED:
+                awake[typed] = target
+        if push and len(awake) <= WAIT_FOR:
+            status.update(await self._push(awake))
+        self._waker.nudge()
+        return Reply(
+            status,
+            no_push=not push,
+            command_uuid=command.uuid,
+            request_type=command.request_type,
+        )
+
+    async def push(self, ids: Sequence[str]) -> Reply:
+        """
+        Push to each of ``ids`` now, whether it has work or not.
+
+        :raises BadRequest: no id at all.
+        """
+        targets, status = _read(ids)
+        status.update(
+            {
+                typed: TargetReply(push_error=reply.command_error)
+                for typed, reply in status.items()
+                if reply.command_error
+            }
+        )
+        status.update(await self._push(targets))
+        return Reply(status)
+
+    async def _push(self, targets: dict[str, EnrollmentID]) -> dict[str, TargetReply]:
+        if not targets:
+            return {}
+        outcomes = await self._waker.push(list(targets.values()))
+        return {
+            typed: _pushed(outcome) for typed, outcome in zip(targets, outcomes, strict=True)
+        }
+
+
+_REPLIES = {
+    Enqueued.QUEUED: TargetReply(),
+    Enqueued.UNKNOWN: TargetReply(command_error=Fault.UNKNOWN.value),
+    Enqueued.DUPLICATE: TargetReply(command_error=Fault.DUPLICATE.value),
+    Enqueued.DISABLED: TargetReply(push_error=Fault.DISABLED.value),
+}
+
+
+def _read(ids: Sequence[str]) -> tuple[dict[str, EnrollmentID], dict[str, TargetReply]]:
+    """Trim and deduplicate; give what can be read, and a place for every answer in order."""
+    targets: dict[str, EnrollmentID] = {}
+    status: dict[str, TargetReply] = {}
+    for typed in dict.fromkeys(each.strip() for each in ids):
+        if not typed:
+            continue
+        try:
+            targets[typed] = EnrollmentID.parse(typed)
+            status[typed] = TargetReply()
+        except BadMessage:
+            status[typed] = TargetReply(command_error=Fault.BAD_ID.value)
+    if not status:
+        raise BadRequest("name at least one enrollment id")
+    return targets, status
+
+
+def _pushed(outcome: PushOutcome | NoPush) -> TargetReply:
+    if isinstance(outcome, NoPush):
+        return TargetReply(push_error=f"not pushed: {outcome.reason}")
+    if outcome.decision is Decision.DELIVERED:
+        return TargetReply(push_result=outcome.apns_id)
+    status = f"push HTTP status: {outcome.status}: " if outcome.status else ""
+    return TargetReply(push_error=f"{status}{outcome.reason}")

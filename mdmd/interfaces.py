@@ -1,0 +1,343 @@
+"""
+What one layer asks of another, cut by who uses it.
+
+These are :class:`typing.Protocol` rather than zope interfaces: mypy holds every
+implementation and every caller against them. All times are milliseconds since
+the epoch unless a name says otherwise. Every coroutine of the store is one
+round trip and one atomic step; it raises
+:class:`~mdmd.errors.StoreUnavailable` when the outcome is unknown.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum, StrEnum
+from typing import Protocol
+
+import attrs
+
+from mdmd.mdm.checkin import Authenticate, SetBootstrapToken, TokenUpdate
+from mdmd.mdm.command import Command
+from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.mdm.report import Report
+
+# -- who is asking ---------------------------------------------------------
+
+
+@attrs.frozen
+class Identity:
+    """The certificate that came with a request, already verified against our CA."""
+
+    fingerprint: str  # lower-case hex SHA-256 of the DER
+    serial: str = ""  # lower-case hex
+    not_after: int = 0  # epoch seconds
+
+
+# -- check-ins (flow/checkin asks the store) ---------------------------------
+
+
+class IEnrollments(Protocol):
+    """The life of enrollments. All of these refuse a wrong pin by raising."""
+
+    async def authenticate(self, message: Authenticate, identity: Identity) -> None:
+        """
+        Begin a new generation of the enrollment and pin ``identity`` to the device.
+
+        Disabled until TokenUpdate; pending commands of it and of its user
+        channels end as ``superseded``; tally back to 0.
+
+        :raises WrongIdentity: the certificate is pinned to another device.
+        """
+
+    async def token_update(self, message: TokenUpdate, identity: Identity) -> int:
+        """
+        Store where to push to, enable, and return the new tally (1: just enrolled).
+
+        :raises WrongIdentity: another certificate is pinned.
+        :raises NotEnrolled: none is pinned.
+        """
+
+    async def check_out(self, enrollment: EnrollmentID, identity: Identity, raw: bytes) -> None:
+        """Disable it, and its user channels if it is a device; keep queue and history."""
+
+    async def set_bootstrap_token(self, message: SetBootstrapToken, identity: Identity) -> None:
+        """Store the token sealed; an empty one forgets it."""
+
+    async def get_bootstrap_token(
+        self, enrollment: EnrollmentID, identity: Identity, raw: bytes
+    ) -> bytes | None:
+        """Give the token back, None if there is none."""
+
+    async def other_checkin(
+        self, enrollment: EnrollmentID, identity: Identity, topic: str, raw: bytes
+    ) -> None:
+        """Check the pin and write the event ``topic`` (such as ``mdm.GetToken``)."""
+
+    async def refused(
+        self, kind: str, reason: str, enrollment: EnrollmentID | None, fingerprint: str
+    ) -> None:
+        """Write an event for a request that was turned away (``mdmd.Refused``)."""
+
+
+# -- connect (flow/connect asks the store) -----------------------------------
+
+
+class IQueue(Protocol):
+    """The queue as a device sees it."""
+
+    async def report_and_next(self, report: Report, identity: Identity) -> Command | None:
+        """
+        Record the report and take the next command, in one step.
+
+        Rules: docs/store.md, "connect". An orphan result is kept and makes an
+        event; the answer is the next command all the same.
+
+        :raises WrongIdentity: another certificate is pinned.
+        :raises NotEnrolled: none is pinned.
+        """
+
+
+# -- operators (flow/enqueue, ops/, web/api ask the store) ----------------------
+
+
+class Priority(IntEnum):
+    """Priority classes; the lower goes first."""
+
+    SECURITY = 0  # lock, wipe, lost mode
+    NORMAL = 4
+    BACKGROUND = 6  # inventory on a schedule
+
+
+@attrs.frozen
+class Policy:
+    """How long and how often a command is offered."""
+
+    priority: Priority = Priority.NORMAL
+    expires: int | None = None  # ms since the epoch; then it is parked as ``expired``
+    max_attempts: int | None = None  # deliveries; then it is parked as ``stuck``
+
+
+class Enqueued(StrEnum):
+    """What became of one target of an enqueue."""
+
+    QUEUED = "queued"
+    UNKNOWN = "unknown"  # no such enrollment
+    DISABLED = "disabled"  # queued, but the enrollment is disabled: nothing will be pushed
+    DUPLICATE = "duplicate"  # this CommandUUID is in its queue already
+
+
+@attrs.frozen
+class QueuedCommand:
+    """One line of a queue, as an operator sees it, in delivery order."""
+
+    uuid: str
+    request_type: str
+    priority: int
+    sequence: int
+    state: str  # "waiting" | "sent" | "notnow" | "expired" | "stuck"
+    queued_at: int
+    attempts: int  # deliveries so far
+    last_sent: int | None
+    not_now_count: int
+    first_not_now: int | None
+    last_not_now: int | None
+    expires: int | None
+    max_attempts: int | None
+
+
+@attrs.frozen
+class Result:
+    """One final report (or an orphan), newest first in listings."""
+
+    uuid: str
+    request_type: str  # "" for an orphan
+    status: str  # Acknowledged | Error | CommandFormatError | Malformed | superseded | cancelled | orphan
+    error: str
+    received_at: int
+    queued_at: int | None
+    attempts: int
+    raw: bytes = attrs.field(repr=False)  # the whole report plist; b"" if none came
+
+
+@attrs.frozen
+class EnrollmentRecord:
+    """All that is known of an enrollment but its secrets."""
+
+    enrollment: EnrollmentID
+    enabled: bool
+    tally: int
+    generation: int
+    topic: str
+    facts: dict[str, str]  # of Authenticate, plus those learnt from answers
+    enrolled_at: int | None
+    last_seen: int | None
+    awaiting_configuration: bool
+    pin: str  # fingerprint
+    pending: int  # commands in the queue
+    has_token: bool
+    has_unlock_token: bool
+    has_bootstrap_token: bool
+    next_push: int | None  # None: nothing to push for
+    last_push: int | None
+    last_push_result: str  # "" | apns-id | reason
+
+
+class IFleet(Protocol):
+    """Reads and acts for operators."""
+
+    async def enqueue(
+        self, command: Command, targets: Sequence[EnrollmentID], policy: Policy
+    ) -> list[Enqueued]:
+        """
+        Queue one command on many enrollments; the body is stored once.
+
+        The answer is in the order of ``targets``. Large lists are cut into
+        batches that let device requests pass in between.
+
+        :raises Conflict: the CommandUUID is known with another body.
+        """
+
+    async def enrollment(self, enrollment: EnrollmentID) -> EnrollmentRecord | None:
+        """Read one record; the type in the answer is the stored one."""
+
+    async def enrollments(self, after: str = "", limit: int = 100) -> list[EnrollmentRecord]:
+        """Page through all enrollments in id order, ``after`` an id, devices and channels."""
+
+    async def find(self, text: str) -> EnrollmentID | None:
+        """Find by enrollment id or by serial number."""
+
+    async def queue(self, enrollment: EnrollmentID) -> list[QueuedCommand]:
+        """List pending and parked commands in delivery order."""
+
+    async def cancel(self, enrollment: EnrollmentID, uuid: str) -> QueuedCommand:
+        """
+        Take one command out; the answer says whether it was ever sent.
+
+        :raises NotHere: it is not in the queue.
+        """
+
+    async def clear(self, enrollment: EnrollmentID) -> int:
+        """Take all commands out, return how many."""
+
+    async def results(self, enrollment: EnrollmentID, limit: int = 20) -> list[Result]:
+        """Read the newest results, newest first."""
+
+    async def events(self, after: str = "0", limit: int = 100) -> list["Event"]:
+        """Read events after the given stream id, oldest first."""
+
+
+@attrs.frozen
+class Event:
+    """Something that happened. ``topic`` is NanoMDM's (``mdm.*``) or ours (``mdmd.*``)."""
+
+    id: str  # the stream's id, "ms-n": ordered, replayable from
+    topic: str
+    enrollment: str  # "" when it is about none
+    facts: dict[str, str]  # clear text: status, command_uuid, tally, reason...
+    raw: bytes = attrs.field(repr=False)  # the message's plist, unsealed; may be b""
+
+
+# -- push -----------------------------------------------------------------------
+
+
+class Decision(StrEnum):
+    """What to do after APNs answered; decided by the table in :mod:`mdmd.apns.reasons`."""
+
+    DELIVERED = "delivered"
+    DROP_TOKEN = "drop-token"  # no push to this token until the next TokenUpdate
+    RETRY = "retry"  # with back-off, on a fresh stream
+    ALARM = "alarm"  # something is wrong with the topic or its certificate
+    GIVE_UP = "give-up"  # this notification can't be sent; our bug
+
+
+@attrs.frozen
+class Notification:
+    """One push, ready to be sent."""
+
+    topic: str
+    token: bytes = attrs.field(repr=False)
+    push_magic: str = attrs.field(repr=False)
+    expiration: int = 0  # epoch seconds; 0: deliver now or drop
+
+
+@attrs.frozen
+class PushOutcome:
+    """What became of one push."""
+
+    decision: Decision
+    status: int = 0  # HTTP status, 0 if none came
+    reason: str = ""  # APNs' word, or ours in words when there was no answer
+    apns_id: str = ""
+
+
+class IPushService(Protocol):
+    """The road to APNs."""
+
+    async def push(self, notification: Notification) -> PushOutcome:
+        """Send one notification; never raises for what APNs or the network does."""
+
+
+@attrs.frozen
+class DuePush:
+    """One enrollment claimed for a push; the claim ends by itself after the lease."""
+
+    enrollment: EnrollmentID
+    notification: Notification
+    attempt: int  # pushes since the enrollment last connected, this one not counted
+
+
+@attrs.frozen
+class NoPush:
+    """Why an enrollment asked for by name can't be pushed."""
+
+    enrollment: EnrollmentID
+    reason: str  # "unknown" | "disabled" | "no token" | "token dropped: REASON"
+
+
+class IPushWork(Protocol):
+    """The work set: enrollments with work, by the time of their next push."""
+
+    async def claim_due(self, limit: int, lease_ms: int) -> list[DuePush]:
+        """Take up to ``limit`` due enrollments; those without work leave the set."""
+
+    async def claim(
+        self, targets: Sequence[EnrollmentID], lease_ms: int
+    ) -> list[DuePush | NoPush]:
+        """Take the named enrollments now, due or not; answers in order."""
+
+    async def pushed(
+        self, due: DuePush, outcome: PushOutcome, next_push: int | None
+    ) -> None:
+        """
+        Record the outcome and when to push next if the device does not connect.
+
+        ``next_push`` None: no more until something new happens. DROP_TOKEN marks
+        the token dead, unless a TokenUpdate replaced it meanwhile.
+        """
+
+    async def next_due(self) -> int | None:
+        """Say when the earliest entry is due, None if there is none."""
+
+
+class IPushCertificates(Protocol):
+    """Push certificates, one a topic, sealed; shared by every daemon of the store."""
+
+    async def put(self, topic: str, certificate: bytes, key: bytes, not_after: int) -> int:
+        """Store a PEM pair, return its new version (counts up per topic)."""
+
+    async def get(self, topic: str) -> tuple[int, bytes, bytes] | None:
+        """Read (version, certificate PEM, key PEM)."""
+
+    async def versions(self) -> Mapping[str, tuple[int, int]]:
+        """Say the version and not_after (epoch seconds) of each topic in one cheap step."""
+
+    async def enrolled(self) -> Mapping[str, int]:
+        """Count enabled enrollments by topic."""
+
+
+class IWaker(Protocol):
+    """Pushes on behalf of flow."""
+
+    async def push(self, targets: Sequence[EnrollmentID]) -> list[PushOutcome | NoPush]:
+        """Push now and wait for the outcomes, in the order of ``targets``."""
+
+    def nudge(self) -> None:
+        """Say that the work set has something new."""

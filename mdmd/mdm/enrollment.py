@@ -1,0 +1,98 @@
+"""Who a message comes from: enrollment ids and their kinds."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import attrs
+
+from mdmd.errors import BadMessage
+
+SHARED_IPAD_USER = "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF"
+
+MAX_ID = 255  # characters; Apple's are 36 or 40, short names may be an e-mail address
+
+
+class EnrollmentType(StrEnum):
+    """The five kinds, spelled as NanoMDM's events and API spell them."""
+
+    DEVICE = "Device"
+    USER = "User"
+    USER_ENROLLMENT_DEVICE = "User Enrollment (Device)"
+    USER_ENROLLMENT = "User Enrollment"
+    SHARED_IPAD = "Shared iPad"
+
+
+@attrs.frozen
+class EnrollmentID:
+    """One enrollment: a device's own, or a user channel on it."""
+
+    device: str  # UDID, or EnrollmentID for User Enrollment
+    channel: str = ""  # "" for the device's own; UserID, UserShortName or EnrollmentUserID else
+    type: EnrollmentType = EnrollmentType.DEVICE
+
+    def __str__(self) -> str:
+        """Spell it as people and tools do: ``UDID`` or ``UDID:user``."""
+        return f"{self.device}:{self.channel}" if self.channel else self.device
+
+    @property
+    def parent(self) -> str | None:
+        """Name the device whose user channel this is; None for a device."""
+        return self.device if self.channel else None
+
+    @classmethod
+    def parse(cls, text: str) -> "EnrollmentID":
+        """
+        Read what a person or program typed, ``UDID`` or ``UDID:user``.
+
+        The type is not in the text: it comes out as Device or User, and only
+        the store knows better.
+
+        :raises BadMessage: empty, overlong, or with control characters.
+        """
+        text = text.strip()
+        device, _, channel = text.partition(":")
+        if not device or not _sound(text):
+            raise BadMessage("not an enrollment id")
+        kind = EnrollmentType.USER if channel else EnrollmentType.DEVICE
+        return cls(device, channel, kind)
+
+
+def _sound(text: str) -> bool:
+    return len(text) <= 2 * MAX_ID and text.isprintable() and "{" not in text and "}" not in text
+
+
+def _text(message: Mapping[str, object], key: str) -> str:
+    value = message.get(key, "")
+    if not isinstance(value, str) or len(value) > MAX_ID or (value and not _sound(value)):
+        raise BadMessage(f"{key} is not a usable string")
+    return value
+
+
+def enrollment_id(message: Mapping[str, object]) -> EnrollmentID:
+    """
+    Say which enrollment a message comes from.
+
+    UDID wins over EnrollmentID; case is kept.
+
+    :raises BadMessage: neither is there, or one is not a usable string.
+    Source: Apple, "Check-in"; the user channel's rules as in NanoMDM.
+    """
+    udid, enrollment = _text(message, "UDID"), _text(message, "EnrollmentID")
+    if ":" in udid or ":" in enrollment:
+        raise BadMessage("an id with a colon in it")
+    if udid:
+        user = _text(message, "UserID")
+        if user == SHARED_IPAD_USER:
+            short_name = _text(message, "UserShortName")
+            if not short_name:
+                raise BadMessage("a Shared iPad user without UserShortName")
+            return EnrollmentID(udid, short_name, EnrollmentType.SHARED_IPAD)
+        if user:
+            return EnrollmentID(udid, user, EnrollmentType.USER)
+        return EnrollmentID(udid)
+    if enrollment:
+        user = _text(message, "EnrollmentUserID")
+        if user:
+            return EnrollmentID(enrollment, user, EnrollmentType.USER_ENROLLMENT)
+        return EnrollmentID(enrollment, "", EnrollmentType.USER_ENROLLMENT_DEVICE)
+    raise BadMessage("neither UDID nor EnrollmentID")

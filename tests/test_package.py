@@ -1,0 +1,83 @@
+"""What ``pip install`` brings is all that is needed."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+CHECKOUT = Path(__file__).parent.parent
+
+
+class WheelTests(SynchronousTestCase):
+    """A wheel built from the checkout, unpacked somewhere else."""
+
+    def setUp(self) -> None:
+        if not (CHECKOUT / "pyproject.toml").exists():
+            raise SkipTest("the tests do not lie in a checkout")
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(subprocess.run, ["rm", "-rf", str(self.folder)], check=True)
+        source = self.folder / "source"
+        names = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        for name in names:
+            if (CHECKOUT / name).is_file():
+                (source / name).parent.mkdir(parents=True, exist_ok=True)
+                (source / name).write_bytes((CHECKOUT / name).read_bytes())
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"),
+                *("--no-build-isolation", "-w", str(self.folder), str(source)),
+            ],
+            check=True,
+        )
+        (self.wheel,) = self.folder.glob("mdmd-*.whl")
+
+    def run_unpacked(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run Python with only the unpacked wheel in front of the path."""
+        place = self.folder / "unpacked"
+        with zipfile.ZipFile(self.wheel) as wheel:
+            wheel.extractall(place)
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(place)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_the_wheel_is_whole(self) -> None:
+        """Plugin, scripts and every module are in it; tests are not."""
+        with zipfile.ZipFile(self.wheel) as wheel:
+            names = set(wheel.namelist())
+        self.assertIn("twisted/plugins/mdmd_plugin.py", names)
+        self.assertNotIn("twisted/plugins/__init__.py", names)
+        sources = {
+            str(path.relative_to(CHECKOUT))
+            for pattern in ("mdmd/**/*.py", "mdmd/**/*.lua")
+            for path in CHECKOUT.glob(pattern)
+        }
+        self.assertEqual(sources - names, set())
+        self.assertEqual({name for name in names if name.startswith("tests")}, set())
+
+    def test_twistd_finds_it_from_any_folder(self) -> None:
+        """``twistd mdmd --help`` is answered by the unpacked package."""
+        done = self.run_unpacked("-m", "twisted.scripts.twistd", "mdmd", "--help")
+        if not done.stdout:
+            done = self.run_unpacked(
+                "-c",
+                "import sys; from twisted.scripts.twistd import run;"
+                "sys.argv = ['twistd', 'mdmd', '--help']; run()",
+            )
+        self.assertIn("--check", done.stdout)
+        self.assertIn("--config", done.stdout)
