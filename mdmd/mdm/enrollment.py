@@ -47,23 +47,37 @@ class EnrollmentID:
         The type is not in the text: it comes out as Device or User, and only
         the store knows better.
 
-        :raises BadMessage: empty, overlong, or with control characters.
+        :raises BadMessage: empty, overlong, with control characters or braces,
+            or a colon with nothing after it.
         """
-        text = text.strip()
-        device, _, channel = text.partition(":")
-        if not device or not _sound(text):
+        device, colon, channel = text.strip().partition(":")
+        if not (_sound(device) and (_sound(channel) or not colon)):
             raise BadMessage("not an enrollment id")
         kind = EnrollmentType.USER if channel else EnrollmentType.DEVICE
         return cls(device, channel, kind)
 
 
 def _sound(text: str) -> bool:
-    return len(text) <= 2 * MAX_ID and text.isprintable() and "{" not in text and "}" not in text
+    """
+    Say whether this can be (half of) an id, so that people can type it back.
+
+    Braces would move a device's keys to another slot of a Redis cluster.
+    """
+    return (
+        0 < len(text) <= MAX_ID
+        and text.isprintable()
+        and "{" not in text
+        and "}" not in text
+        and text[0] != " "
+        and text[-1] != " "
+    )
 
 
 def _text(message: Mapping[str, object], key: str) -> str:
     value = message.get(key, "")
-    if not isinstance(value, str) or len(value) > MAX_ID or (value and not _sound(value)):
+    if value == "":
+        return ""
+    if not isinstance(value, str) or not _sound(value):
         raise BadMessage(f"{key} is not a usable string")
     return value
 

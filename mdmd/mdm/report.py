@@ -4,7 +4,10 @@ from enum import StrEnum
 
 import attrs
 
-from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.errors import BadMessage
+from mdmd.mdm import plist
+from mdmd.mdm.command import is_command_uuid
+from mdmd.mdm.enrollment import EnrollmentID, enrollment_id
 
 
 class Status(StrEnum):
@@ -27,3 +30,72 @@ class Report:
     command_uuid: str | None
     error: str  # the ErrorChain in one readable line, "" if there is none
     raw: bytes = attrs.field(repr=False)
+
+
+_KEYS = frozenset(
+    {
+        "Status",
+        "CommandUUID",
+        "ErrorChain",
+        "UDID",
+        "UserID",
+        "UserShortName",
+        "EnrollmentID",
+        "EnrollmentUserID",
+    }
+)
+_STATUSES = {status.value: status for status in Status if status is not Status.MALFORMED}
+_MAX_ERROR = 500  # characters
+
+
+def decode_report(body: bytes) -> Report:
+    """
+    Read what a device sends to connect.
+
+    Only what decides is read. What the device answers (``QueryResponses`` and
+    the like) has to be a plist in form, no more: a value in there that we can't
+    read must not make a device repeat itself for ever.
+
+    A CommandUUID with a missing or unknown Status is :attr:`Status.MALFORMED`.
+
+    :raises BadMessage: no plist, no enrollment, or a report that names neither
+        Idle nor a command.
+    Source: Apple, MDM protocol reference, result payloads.
+    """
+    message = plist.pick(body, _KEYS)
+    enrollment = enrollment_id(message)
+    word, uuid = message.get("Status"), message.get("CommandUUID")
+    status = _STATUSES.get(word) if isinstance(word, str) else None
+    if status is Status.IDLE:
+        return Report(enrollment, status, None, "", body)
+    if not isinstance(uuid, str) or not is_command_uuid(uuid):
+        if status is not None:
+            raise BadMessage(f"a report of {status} without a usable CommandUUID")
+        raise BadMessage("a report with neither a known Status nor a CommandUUID")
+    error = _error_line(message.get("ErrorChain"))
+    return Report(enrollment, status or Status.MALFORMED, uuid, error, body)
+
+
+def _error_line(chain: object) -> str:
+    """Put an ErrorChain of whatever shape into one line, the outermost error first."""
+    if not isinstance(chain, list):
+        return ""
+    # More would not fit anyway.
+    return "; ".join(filter(None, map(_one_error, chain[:_MAX_ERROR])))[:_MAX_ERROR]
+
+
+def _one_error(error: object) -> str:
+    if not isinstance(error, dict):
+        return _words(error)
+    domain, code = _words(error.get("ErrorDomain")), _words(error.get("ErrorCode"))
+    text = _words(error.get("LocalizedDescription")) or _words(error.get("USEnglishDescription"))
+    where = " ".join(filter(None, (domain, code)))
+    return ": ".join(filter(None, (where, text)))
+
+
+def _words(value: object) -> str:
+    """Spell a string or number on one line, anything else as nothing."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    text = " ".join(str(value)[:_MAX_ERROR].split())
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
