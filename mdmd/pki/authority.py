@@ -6,6 +6,7 @@ Source: RFC 5280 for the profile of each certificate.
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +22,9 @@ from mdmd.pki.certificates import PrivateKey, PublicKey
 
 # Devices fresh out of the box have clocks that run behind.
 _CLOCK_SKEW = timedelta(hours=1)
+
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_DNS_NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*", re.IGNORECASE | re.ASCII)
 
 
 @attrs.frozen
@@ -90,7 +94,7 @@ class CertificateAuthority:
         )
         if not certificates.matches(pair.certificate, pair.key):
             raise BadCertificate("the CA's key does not belong to its certificate")
-        if not _is_ca(pair.certificate):
+        if not certificates.is_ca(pair.certificate):
             raise BadCertificate("the CA's certificate does not say that it is a CA")
         return pair
 
@@ -200,11 +204,10 @@ class CertificateAuthority:
 
     def _own_identifier(self) -> x509.AuthorityKeyIdentifier:
         # A CA from elsewhere may name its key in its own way; ours must match it.
-        try:
-            named = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-        except x509.ExtensionNotFound:
+        named = certificates.extension(self.certificate, x509.SubjectKeyIdentifier)
+        if named is None:
             return _authority_identifier(self.key.public_key())
-        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named.value)
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named)
 
 
 def _authority_identifier(key: PublicKey) -> x509.AuthorityKeyIdentifier:
@@ -228,18 +231,9 @@ def _general_name(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         pass
-    try:
-        return x509.DNSName(text)
-    except ValueError as error:
-        raise BadCertificate(f"neither a DNS name nor an IP address: {text!r}") from error
-
-
-def _is_ca(certificate: x509.Certificate) -> bool:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
-        return False
-    return found.value.ca
+    if len(text) > 253 or not _DNS_NAME.fullmatch(text):
+        raise BadCertificate(f"neither a DNS name (in ASCII) nor an IP address: {text!r}")
+    return x509.DNSName(text)
 
 
 def _key_usage(

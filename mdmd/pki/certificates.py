@@ -8,6 +8,7 @@ them, never with any of the bytes.
 
 import re
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -20,6 +21,7 @@ from mdmd.errors import BadCertificate
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
 # Above this, checking one signature costs too much to do for a stranger.
 MAX_RSA_BITS = 8192
@@ -100,11 +102,12 @@ def load_certificate(pem_or_der: bytes) -> x509.Certificate:
     :raises BadCertificate: there is none, or it can't be read.
     """
     try:
-        if b"-----BEGIN" in pem_or_der:
-            cert = x509.load_pem_x509_certificate(pem_or_der)
-        else:
+        # DER is known by its first bytes: PEM inside of it must not be found instead.
+        if pem_or_der[:1] == b"\x30" and pem_or_der[1:2] >= b"\x80":
             cert = x509.load_der_x509_certificate(pem_or_der)
-    except ValueError as error:
+        else:
+            cert = x509.load_pem_x509_certificate(pem_or_der)
+    except (ValueError, x509.InvalidVersion) as error:
         raise BadCertificate("not a certificate, or a damaged one") from error
     public_key(cert)
     return cert
@@ -211,20 +214,45 @@ def chain_ok(
     return (
         in_validity(cert, moment)
         and in_validity(ca_cert, moment)
-        and _is_client(cert)
         and is_issued_by(cert, ca_cert)
+        and _is_client(cert)
     )
+
+
+def extension(cert: x509.Certificate, kind: type[Extension]) -> Extension | None:
+    """
+    Return the extension of this class, None if the certificate has none.
+
+    :raises BadCertificate: an extension, not always this one, can't be read.
+    """
+    try:
+        return cert.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+    except (
+        ValueError,
+        TypeError,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
+        raise BadCertificate("the certificate's extensions can't be read") from error
+
+
+def is_ca(cert: x509.Certificate) -> bool:
+    """
+    Say whether the certificate's basic constraints make it a CA.
+
+    :raises BadCertificate: its extensions can't be read.
+    """
+    constraints = extension(cert, x509.BasicConstraints)
+    return constraints is not None and constraints.ca
 
 
 def _is_client(cert: x509.Certificate) -> bool:
     try:
-        extensions = cert.extensions
-        usage = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
-        return False
-    try:
-        if extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+        usage = extension(cert, x509.ExtendedKeyUsage)
+        if usage is None or is_ca(cert):
             return False
-    except x509.ExtensionNotFound:
-        pass
+    except BadCertificate:
+        return False
     return ExtendedKeyUsageOID.CLIENT_AUTH in usage

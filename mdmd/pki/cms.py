@@ -101,7 +101,9 @@ def verify_attached(blob: bytes, *, legacy: bool = False) -> tuple[bytes, x509.C
 
 def check(signed: Signed, content: bytes, *, legacy: bool = False) -> x509.Certificate:
     """
-    Verify what :func:`mdmd.pki.signed_data.read` returned against ``content``; return the signer's certificate.
+    Verify a message as read against ``content``; return the signer's certificate.
+
+    Reading is :func:`mdmd.pki.signed_data.read`.
 
     :raises BadSignature: anything about it does not hold.
     """
@@ -148,8 +150,8 @@ def _only(values: bytes, tag: int) -> bytes:
 def _check_signature(
     certificate: x509.Certificate, signer: Signer, digest: Digest, message: bytes
 ) -> None:
+    key = certificates.public_key(certificate)
     try:
-        key = certificates.public_key(certificate)
         if isinstance(key, rsa.RSAPublicKey) and signer.algorithm in (_RSA, digest.with_rsa):
             key.verify(signer.signature, message, padding.PKCS1v15(), digest.algorithm)
         elif isinstance(key, ec.EllipticCurvePublicKey) and signer.algorithm in (
@@ -163,34 +165,26 @@ def _check_signature(
         raise BadSignature("the signature does not hold") from error
     except (UnsupportedAlgorithm, ValueError) as error:
         raise BadSignature("the signer's key can't be used") from error
-    except BadSignature:
-        raise
-    except BadCertificate as error:
-        raise BadSignature(str(error)) from error
 
 
 def _signer_certificate(signed: Signed) -> x509.Certificate:
-    signer = signed.signer
-    for encoded in signed.certificates:
-        try:
-            if signer.issuer:
-                if issuer_and_serial(encoded) == (signer.issuer, signer.serial):
-                    return x509.load_der_x509_certificate(encoded)
-                continue
-            certificate = x509.load_der_x509_certificate(encoded)
-            if _key_identifier(certificate) == signer.key_identifier:
-                return certificate
-        except ValueError as error:
-            raise BadSignature("a certificate in the message can't be read") from error
+    try:
+        for encoded in signed.certificates:
+            if _names(signed.signer, encoded):
+                return certificates.load_certificate(encoded)
+    except der.DerError as error:
+        raise BadSignature("a certificate in the message can't be read") from error
+    except BadCertificate as error:
+        raise BadSignature(str(error)) from error
     raise BadSignature("the signer's certificate is not in the message")
 
 
-def _key_identifier(certificate: x509.Certificate) -> bytes | None:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension):
-        return None
-    return found.value.digest
+def _names(signer: Signer, encoded: bytes) -> bool:
+    if signer.issuer:
+        return issuer_and_serial(encoded) == (signer.issuer, signer.serial)
+    certificate = certificates.load_certificate(encoded)
+    named = certificates.extension(certificate, x509.SubjectKeyIdentifier)
+    return named is not None and named.digest == signer.key_identifier
 
 
 # -- signing -------------------------------------------------------------------

@@ -103,15 +103,10 @@ class Responder:
         default=lambda: datetime.now(UTC), kw_only=True, repr=False
     )
     random: Callable[[int], bytes] = attrs.field(default=os.urandom, kw_only=True, repr=False)
-    _certificate: x509.Certificate = attrs.field(init=False, repr=False)
-    _key: rsa.RSAPrivateKey = attrs.field(init=False, repr=False)
+    _own: tuple[x509.Certificate, rsa.RSAPrivateKey] = attrs.field(init=False, repr=False)
 
-    def __attrs_post_init__(self) -> None:
-        certificate, key = self._pair()
-        object.__setattr__(self, "_certificate", certificate)
-        object.__setattr__(self, "_key", key)
-
-    def _pair(self) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
+    @_own.default
+    def _choose_own(self) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
         if self.registration is not None:
             certificate, key = self.registration
             if not certificates.matches(certificate, key):
@@ -132,7 +127,7 @@ class Responder:
 
     def ca_certificate(self) -> tuple[bytes, str]:
         """Answer GetCACert: body and content type."""
-        own, root = self._certificate, self.authority.certificate
+        own, root = self._own[0], self.authority.certificate
         if own == root:
             return certificates.certificate_der(root), scep_wire.CA_CERTIFICATE_TYPE
         return signed_data.certs_only([own, root]), scep_wire.CA_RA_CERTIFICATE_TYPE
@@ -215,7 +210,7 @@ class Responder:
             closed = envelope.read(request.signed.content or b"")
             if closed.cipher is None or (closed.cipher.legacy and not self.legacy):
                 raise BadSCEP("the cipher is not accepted", "badAlg")
-            return envelope.open_with(closed, self._certificate, self._key), closed.cipher
+            return envelope.open_with(closed, *self._own), closed.cipher
         except BadCertificate as error:
             raise BadSCEP(str(error), "badMessageCheck") from error
 
@@ -268,8 +263,7 @@ class Responder:
         )
         return cms.sign(
             content or b"",
-            self._certificate,
-            self._key,
+            *self._own,
             digest=digest,
             attributes=reply.attributes(),
             detached=content is None,
@@ -292,7 +286,7 @@ def _read_csr(content: bytes) -> x509.CertificateSigningRequest:
     try:
         csr = x509.load_der_x509_csr(content)
         subject = csr.subject
-    except ValueError as error:
+    except (ValueError, TypeError, x509.InvalidVersion) as error:
         raise BadSCEP("the certificate request can't be read", "badMessageCheck") from error
     if not list(subject):
         raise BadSCEP("the certificate request names no subject")

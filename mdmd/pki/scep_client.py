@@ -130,18 +130,18 @@ def _read_reply(pending: Pending, body: bytes) -> x509.Certificate:
         envelope.open_with(closed, pending.signer, pending.signer_key)
     )
     for each in bag:
-        if certificates.public_key(each) == pending.public_key:
-            if certificates.is_issued_by(each, pending.ca.certificate):
-                return each
+        ours = certificates.public_key(each) == pending.public_key
+        if ours and certificates.is_issued_by(each, pending.ca.certificate):
+            return each
     raise BadCertificate("it holds no certificate for our key from this CA")
 
 
 def _check_header(pending: Pending, header: Header) -> None:
-    if header.message_type != MessageType.CERT_REP or header.transaction != pending.transaction:
-        # A CA that could not read the request can't name its transaction.
-        if header.status != Status.FAILURE or header.transaction:
-            raise BadSignature("it answers another request")
-    elif header.recipient_nonce != pending.nonce:
+    expected = (pending.transaction, pending.nonce)
+    if header.status == Status.FAILURE and not header.transaction:
+        expected = ("", header.recipient_nonce)  # it could not even read whom it answers
+    found = (header.transaction, header.recipient_nonce)
+    if header.message_type != MessageType.CERT_REP or found != expected:
         raise BadSignature("it answers another request")
     if header.status == Status.PENDING:
         raise BadSCEP("the CA wants to be asked again later")
@@ -197,10 +197,5 @@ def _self_signed(subject: x509.Name, key: PrivateKey, now: datetime) -> x509.Cer
 
 
 def _encrypts(certificate: x509.Certificate) -> bool:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.KeyUsage)
-    except x509.ExtensionNotFound:
-        return True
-    except (ValueError, x509.DuplicateExtension):
-        return False
-    return found.value.key_encipherment
+    usage = certificates.extension(certificate, x509.KeyUsage)
+    return usage is None or usage.key_encipherment

@@ -1,0 +1,187 @@
+"""The SCEP responder against programs that nobody here wrote: Debian's scepclient, and openssl."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mdmd.errors import BadSCEP
+from mdmd.pki import certificates, scep
+from mdmd.pki.authority import CertificateAuthority
+
+SCEPCLIENT = shutil.which("scepclient")
+OPENSSL = shutil.which("openssl")
+
+
+class _Server:
+    """A throw-away HTTP server around one responder."""
+
+    def __init__(self, responder: scep.Responder) -> None:
+        self.answers: list[scep.ScepAnswer] = []
+        self.messages: list[bytes] = []
+        outer = self
+
+        class Requests(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                operation = parse_qs(urlsplit(self.path).query)["operation"][0]
+                if operation == "GetCACaps":
+                    self._send(responder.capabilities(), "text/plain")
+                else:
+                    self._send(*responder.ca_certificate())
+
+            def do_POST(self) -> None:
+                message = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.messages.append(message)
+                answer = responder.answer(message)
+                outer.answers.append(answer)
+                self._send(answer.body, "application/x-pki-message")
+
+            def _send(self, body: bytes, kind: str) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = HTTPServer(("127.0.0.1", 0), Requests)
+        self.url = f"http://127.0.0.1:{self._http.server_port}/scep"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+
+def _check(challenge: str, _: object) -> None:
+    if challenge != "s3cret":
+        raise BadSCEP("wrong challenge")
+
+
+class RealClient(SynchronousTestCase):
+    """Whoever enrolls with a stock SCEP client gets a working certificate."""
+
+    if SCEPCLIENT is None:
+        skip = "scepclient (Debian package scep) is not installed"
+    elif OPENSSL is None:
+        skip = "openssl is not installed"
+
+    rsa_ca: ClassVar[CertificateAuthority]
+    ec_ca: ClassVar[CertificateAuthority]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.rsa_ca = CertificateAuthority.create("Real RSA CA")
+        cls.ec_ca = CertificateAuthority.create("Real EC CA", kind="ec")
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="scep"))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def enroll(
+        self, responder: scep.Responder, challenge: str = "s3cret", *more: str
+    ) -> tuple[_Server, str]:
+        server = _Server(responder)
+        self.addCleanup(server.close)
+        ran = subprocess.run(
+            [
+                SCEPCLIENT or "",
+                "-server-url", server.url,
+                "-challenge", challenge,
+                "-private-key", "device.key",
+                "-certificate", "device.pem",
+                "-cn", "device-7",
+                "-debug",
+                *more,
+            ],
+            cwd=self.folder,
+            env={"PATH": os.environ.get("PATH", ""), "HOME": str(self.folder)},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )  # fmt: skip
+        return server, (ran.stdout + ran.stderr).decode()
+
+    def openssl_verify(self, authority: CertificateAuthority) -> str:
+        (self.folder / "ca.pem").write_bytes(certificates.certificate_pem(authority.certificate))
+        return subprocess.run(
+            [
+                OPENSSL or "", "verify", "-x509_strict", "-purpose", "sslclient",
+                "-CAfile", "ca.pem", "device.pem",
+            ],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
+        ).stdout  # fmt: skip
+
+    def responder(self, authority: CertificateAuthority, legacy: bool = True) -> scep.Responder:
+        # scepclient 2.1 signs with SHA-1 whatever the server says it can do.
+        return scep.Responder(authority, 30, _check, legacy=legacy)
+
+    def test_enroll(self) -> None:
+        """It gets the very certificate that was issued, for its key, and openssl agrees."""
+        server, said = self.enroll(self.responder(self.rsa_ca))
+        self.assertTrue((self.folder / "device.pem").exists(), said)
+        got = certificates.load_certificate((self.folder / "device.pem").read_bytes())
+        key = certificates.load_key((self.folder / "device.key").read_bytes())
+        self.assertEqual(got, server.answers[0].issued)
+        self.assertIsNone(server.answers[0].renewed)
+        self.assertTrue(certificates.matches(got, key))
+        self.assertIn("CN=device-7", got.subject.rfc4514_string())
+        self.assertTrue(certificates.chain_ok(got, self.rsa_ca.certificate))
+        self.assertIn("device.pem: OK", self.openssl_verify(self.rsa_ca))
+
+    def test_renew(self) -> None:
+        """Run again with its certificate, it renews without a challenge; the old one is told."""
+
+        def no_second_challenge(challenge: str, _: object) -> None:
+            asked.append(challenge)
+
+        asked: list[str] = []
+        responder = scep.Responder(self.rsa_ca, 30, no_second_challenge, legacy=True)
+        first, said = self.enroll(responder)
+        self.assertTrue((self.folder / "device.pem").exists(), said)
+        second, said = self.enroll(responder)
+        issued, renewed = second.answers[0].issued, second.answers[0].renewed
+        self.assertEqual(renewed, first.answers[0].issued, said)
+        self.assertNotEqual(issued, renewed)
+        got = certificates.load_certificate((self.folder / "device.pem").read_bytes())
+        self.assertEqual(got, issued)
+        self.assertEqual(asked, ["s3cret"])
+
+    def test_registration_authority(self) -> None:
+        """With an EC CA it talks to the registration authority and gets a certificate of the CA."""
+        pair = self.ec_ca.issue_registration(days=30)
+        responder = scep.Responder(self.ec_ca, 30, _check, legacy=True, registration=pair)
+        # Left alone this client encrypts to every certificate it is given, and fails on the EC one.
+        mark = certificates.fingerprint(pair[0])
+        _, said = self.enroll(responder, "s3cret", "-ca-fingerprint", mark)
+        self.assertTrue((self.folder / "device.pem").exists(), said)
+        self.assertIn("device.pem: OK", self.openssl_verify(self.ec_ca))
+
+    def test_wrong_challenge(self) -> None:
+        """It understands the refusal, and nothing is issued."""
+        server, said = self.enroll(self.responder(self.rsa_ca), "guess")
+        self.assertFalse((self.folder / "device.pem").exists())
+        self.assertEqual(server.answers[0].fail_info, "badRequest")
+        self.assertIn("badRequest", said)
+
+    def test_legacy_is_off(self) -> None:
+        """Its SHA-1 is refused as badAlg unless legacy algorithms are let in."""
+        server, said = self.enroll(self.responder(self.rsa_ca, legacy=False))
+        self.assertFalse((self.folder / "device.pem").exists())
+        self.assertIsNone(server.answers[0].issued)
+        self.assertIn("badAlg", said)
