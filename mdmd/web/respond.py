@@ -1,0 +1,209 @@
+"""
+Errors become statuses, and every request becomes one line of the log: only here.
+
+A device never gets a 401 (one that does removes its management), and nobody
+gets told about the inside.
+"""
+
+import math
+from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.web.http import Request, datetimeToString
+from twisted.web.server import NOT_DONE_YET
+
+from mdmd import errors
+
+log = Logger()
+
+Facts = dict[str, object]
+
+
+class Delayed(Protocol):
+    """A call that is to come; twisted's IDelayedCall, as mypy can read it."""
+
+    def cancel(self) -> None:
+        """Take it back."""
+
+    def active(self) -> bool:
+        """Say whether it is still to come."""
+
+
+class Clock(Protocol):
+    """Time; twisted's IReactorTime, as mypy can read it. Seconds are since the epoch."""
+
+    def seconds(self) -> float:
+        """Say what time it is."""
+
+    def callLater(self, delay: float, call: Callable[..., object], *args: object) -> Delayed:
+        """Call after some seconds."""
+
+
+STATUS: Mapping[type[BaseException], int] = {
+    errors.BadMessage: 400,
+    errors.BadRequest: 400,
+    errors.BadCertificate: 400,
+    errors.BadSCEP: 400,
+    errors.NoIdentity: 400,
+    errors.WrongIdentity: 403,
+    errors.NotAllowed: 403,
+    errors.NotHere: 404,
+    errors.Conflict: 409,
+    errors.Gone: 410,
+    errors.StoreUnavailable: 503,
+    errors.StoreCorrupt: 500,
+    # What was waited for was cancelled: we are going down.
+    CancelledError: 503,
+}
+
+_TEXT = {500: "internal error", 503: "try again later"}  # instead of the error's own
+_PATH = 200  # characters of a path that the log keeps
+_RETRY = (5, 30)  # seconds; spread, or a fleet comes back in step
+
+
+@attrs.frozen
+class Answer:
+    """What goes back. ``content_type`` may be empty only if ``body`` is."""
+
+    body: bytes = attrs.field(default=b"", repr=False)
+    content_type: str = ""
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Refusal(Exception):
+    """
+    A status that no cause of :mod:`mdmd.errors` stands for, such as 405.
+
+    :ivar headers: what has to go with it.
+    """
+
+    def __init__(self, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers
+
+
+def method_not_allowed(allowed: tuple[bytes, ...]) -> Refusal:
+    """Make the 405 that names the methods there are."""
+    return Refusal(405, "method not allowed", (b"Allow", b", ".join(allowed)))
+
+
+def status_of(error: BaseException) -> int:
+    """Look the status of an error up by its class, the nearest one first; 500 if none is known."""
+    if isinstance(error, Refusal):
+        return error.status
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def text_of(error: BaseException) -> str:
+    """Say what its sender may know of an error."""
+    return _TEXT.get(status_of(error)) or str(error) or "refused"
+
+
+def plain(text: str) -> tuple[bytes, str]:
+    """Spell an error for a device: one line of text."""
+    return text.encode("utf-8", "replace") + b"\n", "text/plain; charset=utf-8"
+
+
+def wide_event(method: bytes, path: bytes, status: int, facts: Facts) -> None:
+    """
+    Write the one line of a request.
+
+    :param facts: more of it: ``ms``, ``bytes_in``, ``bytes_out``, ``request``, ``peer``;
+        and what the story adds: ``kind``, ``identity``, ``enrollment``, ``error``.
+    """
+    log.info(
+        "{method} {path} {status}",
+        method=_printable(method),
+        path=_printable(path[:_PATH]),
+        status=status,
+        **facts,
+    )
+
+
+def _printable(text: bytes) -> str:
+    return text.decode("ascii", "backslashreplace")
+
+
+@attrs.frozen
+class Edge:
+    """
+    The outermost edge of a site: a story runs here, and always ends in an answer.
+
+    :param clock: seconds since the epoch.
+    :param jitter: 0 <= float < 1, for Retry-After.
+    :param spell: an error's text to body and content type.
+    """
+
+    clock: Clock
+    jitter: Callable[[], float]
+    spell: Callable[[str], tuple[bytes, str]] = plain
+
+    def answer(self, request: Request, story: Coroutine[Any, Any, Answer], facts: Facts) -> int:
+        """
+        Answer with what ``story`` returns or raises; for ``Resource.render`` to return.
+
+        :param facts: the story may add to it while it runs; it is logged at the end.
+        """
+        done = Deferred.fromCoroutine(self._tell(request, story, facts))
+        done.addErrback(lambda failure: log.failure("could not answer a request", failure))
+        return NOT_DONE_YET
+
+    async def _tell(
+        self, request: Request, story: Coroutine[Any, Any, Answer], facts: Facts
+    ) -> None:
+        began = self.clock.seconds()
+        method, path = request.method, request.path
+        try:
+            answer = await story
+        except (errors.MdmdError, Refusal, CancelledError) as error:
+            answer = self._refuse(error, facts)
+        except Exception as error:
+            log.failure("a bug of ours, answered with 500: {path}", path=_printable(path[:_PATH]))
+            answer = self._refuse(error, facts)
+        now = self.clock.seconds()
+        facts["ms"] = round((now - began) * 1000, 1)
+        facts["bytes_out"] = len(answer.body)
+        if request.channel is None:
+            facts["gone"] = True  # the client did not wait
+        else:
+            send(request, answer, now)
+        wide_event(method, path, answer.status, facts)
+
+    def _refuse(self, error: Exception, facts: Facts) -> Answer:
+        status = status_of(error)
+        facts["error"] = type(error).__name__
+        if isinstance(error, errors.MdmdError):
+            facts["reason"] = str(error)
+        if isinstance(error, errors.StoreCorrupt):
+            log.failure("a stored value can't be read")
+        headers = error.headers if isinstance(error, Refusal) else ()
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers = (*headers, (b"Retry-After", b"%d" % self._retry_after()))
+        body, content_type = self.spell(text_of(error))
+        return Answer(body, content_type, status, headers)
+
+    def _retry_after(self) -> int:
+        least, most = _RETRY
+        return least + math.floor(self.jitter() * (most - least + 1))
+
+
+def send(request: Request, answer: Answer, now: float) -> None:
+    """Write the whole answer and end the request; ``now`` is seconds since the epoch."""
+    request.setResponseCode(answer.status)
+    headers = request.responseHeaders
+    headers.setRawHeaders(b"Date", [datetimeToString(now)])  # type: ignore[no-untyped-call]
+    headers.setRawHeaders(b"Content-Length", [b"%d" % len(answer.body)])
+    if answer.content_type:
+        headers.setRawHeaders(b"Content-Type", [answer.content_type.encode("ascii")])
+    for name, value in answer.headers:
+        headers.setRawHeaders(name, [value])
+    if not request.channel.persistent:
+        headers.setRawHeaders(b"Connection", [b"close"])
+    request.write(answer.body)  # type: ignore[no-untyped-call]
+    request.finish()  # type: ignore[no-untyped-call]

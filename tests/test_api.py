@@ -1,0 +1,412 @@
+"""The API speaks NanoMDM's language, so that its tools work unchanged."""
+
+import base64
+import json
+import plistlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+from treq.testing import StubTreq
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mdmd.errors import BadRequest, Conflict, NotHere, StoreUnavailable
+from mdmd.flow.enqueue import Reply, TargetReply
+from mdmd.interfaces import EnrollmentRecord, Event, Policy, QueuedCommand, Result
+from mdmd.mdm.command import Command
+from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.web.api import ROUTES, make_api
+from tests.certhelp import push_pair
+from tests.wirehelp import Wire
+
+KEY = "s3cret"
+NOW = 1_790_000_000.0
+YESTERDAY = datetime.fromtimestamp(NOW - 86400, UTC)
+COMMAND = plistlib.dumps(
+    {"CommandUUID": "C-1", "Command": {"RequestType": "DeviceInformation", "Queries": ["UDID"]}}
+)
+RECORD = EnrollmentRecord(
+    enrollment=EnrollmentID("U-1"),
+    enabled=True,
+    tally=1,
+    generation=1,
+    topic="com.apple.mgmt.External.x",
+    facts={"SerialNumber": "S"},
+    enrolled_at=1_790_000_000_123,
+    last_seen=None,
+    awaiting_configuration=False,
+    pin="ab",
+    pending=2,
+    has_token=True,
+    has_unlock_token=False,
+    has_bootstrap_token=False,
+    next_push=None,
+    last_push=None,
+    last_push_result="",
+)
+QUEUED = QueuedCommand("C-1", "DeviceLock", 0, 7, "sent", 5, 1, 6, 0, None, None, None, None)
+RESULT = Result("C-1", "DeviceLock", "Acknowledged", "", 9, 5, 1, b"<plist/>")
+
+
+@attrs.define
+class FakeEnqueuer:
+    gives: Any = attrs.field(factory=lambda: Reply({}))
+    asked: list[Any] = attrs.field(factory=list)
+
+    async def enqueue(
+        self,
+        command: Command | None,
+        ids: Sequence[str],
+        policy: Policy | None = None,
+        push: bool = True,
+    ) -> Reply:
+        self.asked.append((command and command.uuid, list(ids), push))
+        return self._give()
+
+    async def push(self, ids: Sequence[str]) -> Reply:
+        self.asked.append(("push", list(ids)))
+        return self._give()
+
+    def _give(self) -> Reply:
+        if isinstance(self.gives, Exception):
+            raise self.gives
+        assert isinstance(self.gives, Reply)
+        return self.gives
+
+
+class FakeFleet:
+    """One enrollment, U-1, with one command, one result and two events."""
+
+    async def enrollment(self, enrollment: EnrollmentID) -> EnrollmentRecord | None:
+        return RECORD if enrollment == RECORD.enrollment else None
+
+    async def enrollments(self, after: str = "", limit: int = 100) -> list[EnrollmentRecord]:
+        user = attrs.evolve(RECORD, enrollment=EnrollmentID.parse("U-1:bob"))
+        return [each for each in (RECORD, user) if str(each.enrollment) > after][:limit]
+
+    async def queue(self, enrollment: EnrollmentID) -> list[QueuedCommand]:
+        return [QUEUED]
+
+    async def cancel(self, enrollment: EnrollmentID, uuid: str) -> QueuedCommand:
+        if uuid != QUEUED.uuid:
+            raise NotHere("not in the queue")
+        return QUEUED
+
+    async def clear(self, enrollment: EnrollmentID) -> int:
+        return 1
+
+    async def results(self, enrollment: EnrollmentID, limit: int = 20) -> list[Result]:
+        return [RESULT]
+
+    async def events(self, after: str = "0", limit: int = 100) -> list[Event]:
+        events = [
+            Event(f"{n}-0", "mdm.Connect", "U-1", {"status": "Idle"}, b"<x/>") for n in (1, 2)
+        ]
+        return [each for each in events if each.id > after][:limit]
+
+
+class FakeCertificates:
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[int, int]] = {"com.apple.mgmt.old": (1, 1_800_000_000)}
+        self.devices: dict[str, int] = {}
+
+    async def put(self, topic: str, certificate: bytes, key: bytes, not_after: int) -> int:
+        self.kept[topic] = (1, not_after)
+        return 1
+
+    async def versions(self) -> dict[str, tuple[int, int]]:
+        return self.kept
+
+    async def enrolled(self) -> dict[str, int]:
+        return self.devices
+
+
+class APITests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.enqueuer = FakeEnqueuer()
+        self.certificates = FakeCertificates()
+        self.ping_gives: Any = None
+        self.site = self.make(KEY)
+        self.treq = StubTreq(self.site.resource)
+
+    def make(self, key: str) -> Any:
+        return make_api(
+            key,
+            FakeFleet(),  # type: ignore[arg-type]
+            self.enqueuer,
+            self.certificates,  # type: ignore[arg-type]
+            self._ping,
+            "1.2.3",
+            self.clock,
+        )
+
+    async def _ping(self) -> None:
+        if isinstance(self.ping_gives, Exception):
+            raise self.ping_gives
+        if isinstance(self.ping_gives, Deferred):
+            await self.ping_gives
+
+    def ask(self, method: str, path: str, body: bytes = b"", **options: Any) -> tuple[int, Any]:
+        """Ask with the key, return status and decoded JSON."""
+        options.setdefault("auth", ("nanomdm", KEY))
+        url = f"http://localhost{path}"
+        response = self.successResultOf(
+            self.treq.request(method, url, data=body or None, **options)
+        )
+        content = self.successResultOf(response.content())
+        (content_type,) = response.headers.getRawHeaders("Content-Type")
+        self.assertEqual(content_type, "application/json; charset=utf-8")
+        return response.code, json.loads(content)
+
+
+class KeyTests(APITests):
+    def test_any_user_name(self) -> None:
+        """The key is all that counts."""
+        for user in ("nanomdm", "", "micromdm"):
+            self.assertEqual(self.ask("GET", "/v1/queue/U-1", auth=(user, KEY))[0], 200)
+
+    def test_wrong_key(self) -> None:
+        """401 asks for it, here where no device comes; nothing was done."""
+        for auth in (None, ("nanomdm", "wrong"), ("nanomdm", ""), (KEY, "")):
+            status, body = self.ask("PUT", "/v1/enqueue/U-1", COMMAND, auth=auth)
+            self.assertEqual((status, body), (401, {"error": "unauthorized"}))
+        self.assertEqual(self.enqueuer.asked, [])
+        reply = Wire(self.site).ask("GET", "/v1/queue/U-1")
+        self.assertEqual(reply.headers["www-authenticate"], 'Basic realm="nanomdm"')
+
+    def test_bad_header(self) -> None:
+        """What is no Basic header is no key."""
+        right = base64.b64encode(f"nanomdm:{KEY}".encode()).decode()
+        for value in ("", "Basic", "Basic %%%", f"Bearer {right}", f"Basic {right[:-4]}"):
+            reply = Wire(self.site).ask("GET", "/v1/queue/U-1", Authorization=value)
+            self.assertEqual(reply.status, 401, value)
+        reply = Wire(self.site).ask("GET", "/v1/queue/U-1", Authorization=f"basic {right}")
+        self.assertEqual(reply.status, 200)
+
+    def test_empty_key(self) -> None:
+        """A server without a key lets nobody in."""
+        self.treq = StubTreq(self.make("").resource)
+        self.assertEqual(self.ask("GET", "/v1/queue/U-1", auth=("nanomdm", ""))[0], 401)
+
+    def test_open_paths(self) -> None:
+        """Only version and health are open; a stranger can't even tell what else there is."""
+        self.assertEqual(self.ask("GET", "/version", auth=None), (200, {"version": "1.2.3"}))
+        self.assertEqual(self.ask("GET", "/healthz", auth=None)[0], 200)
+        for path in ("/", "/v1", "/nothing", "/v1/events", "/version/"):
+            self.assertEqual(self.ask("GET", path, auth=None)[0], 401, path)
+        self.assertEqual([each.path for each in ROUTES if each.open], ["/version", "/healthz"])
+
+    def test_unknown_path_and_method(self) -> None:
+        """With the key: 404 and 405."""
+        for path in ("/", "/nothing", "/v1/queue/a/b/c", "/v1/queue/%ff"):
+            self.assertEqual(self.ask("GET", path)[0], 404, path)
+        self.assertEqual(self.ask("DELETE", "/v1/pushcert"), (405, {"error": "method not allowed"}))
+
+
+class HealthTests(APITests):
+    def test_health(self) -> None:
+        """It is the store's."""
+        self.assertEqual(self.ask("GET", "/healthz"), (200, {"status": "ok"}))
+        self.ping_gives = StoreUnavailable("redis://secret")
+        self.assertEqual(self.ask("GET", "/healthz"), (503, {"status": "no store"}))
+
+    def test_store_that_hangs(self) -> None:
+        """The answer comes all the same."""
+        self.ping_gives = Deferred()
+        wire = Wire(self.site)
+        wire.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual(wire.replies(), [])
+        self.clock.advance(5)
+        self.assertEqual(wire.replies()[0].status, 503)
+
+
+class EnqueueTests(APITests):
+    def test_enqueue(self) -> None:
+        """The reply is NanoMDM's."""
+        self.enqueuer.gives = Reply(
+            {"U-1": TargetReply(push_result="apns-1")},
+            command_uuid="C-1",
+            request_type="DeviceInformation",
+        )
+        for method in ("PUT", "POST"):
+            self.assertEqual(
+                self.ask(method, "/v1/enqueue/U-1", COMMAND),
+                (
+                    200,
+                    {
+                        "status": {"U-1": {"push_result": "apns-1"}},
+                        "command_uuid": "C-1",
+                        "request_type": "DeviceInformation",
+                    },
+                ),
+            )
+        self.assertEqual(self.enqueuer.asked, [("C-1", ["U-1"], True)] * 2)
+
+    def test_looks_like_nanomdm(self) -> None:
+        """Indented with tabs, for those who compare."""
+        wire = Wire(self.site)
+        wire.send(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual(wire.replies()[0].body, b'{\n\t"version": "1.2.3"\n}\n')
+
+    def test_ids(self) -> None:
+        """Decoded, trimmed, each once; an escaped comma separates too, as in NanoMDM."""
+        self.ask("PUT", "/v1/enqueue/U-1,%20U-2%20,U-1,,U-3:a%40b%2CU-4", COMMAND)
+        self.assertEqual(self.enqueuer.asked[0][1], ["U-1", "U-2", "U-3:a@b", "U-4"])
+
+    def test_no_push(self) -> None:
+        """Without a push and without an error there is nothing to say of an id."""
+        self.enqueuer.gives = Reply({"U-1": TargetReply()}, no_push=True, command_uuid="C-1")
+        self.assertEqual(
+            self.ask("PUT", "/v1/enqueue/U-1?nopush=1", COMMAND),
+            (200, {"no_push": True, "command_uuid": "C-1"}),
+        )
+        self.ask("PUT", "/v1/enqueue/U-1?nopush=0", COMMAND)
+        self.assertEqual([push for _, _, push in self.enqueuer.asked], [False, True])
+
+    def test_empty_body_pushes(self) -> None:
+        """NanoMDM's way to push."""
+        self.ask("PUT", "/v1/enqueue/U-1")
+        self.assertEqual(self.enqueuer.asked, [(None, ["U-1"], True)])
+
+    def test_status(self) -> None:
+        """200 no error, 207 some ids failed, 500 all failed or the whole call."""
+        good, bad = TargetReply(push_result="x"), TargetReply(push_error="y")
+        worse = TargetReply(command_error="z")
+        for status, reply in (
+            (200, Reply({"a": good, "b": good})),
+            (200, Reply({"a": TargetReply()})),
+            (207, Reply({"a": good, "b": bad})),
+            (207, Reply({"a": TargetReply(), "b": worse})),
+            (500, Reply({"a": worse, "b": bad})),
+            (500, Reply({"a": bad})),
+            (500, Reply({"a": good}, push_error="no connection")),
+            (500, Reply({}, command_error="no store")),
+        ):
+            self.enqueuer.gives = reply
+            self.assertEqual(self.ask("PUT", "/v1/push/a,b")[0], status, reply)
+
+    def test_errors_of_the_call(self) -> None:
+        """Each has a status and a text."""
+        for error, status in (
+            (BadRequest("name at least one enrollment id"), 400),
+            (Conflict("known with another body"), 409),
+        ):
+            self.enqueuer.gives = error
+            self.assertEqual(
+                self.ask("PUT", "/v1/enqueue/U-1", COMMAND), (status, {"error": str(error)})
+            )
+        self.enqueuer.gives = StoreUnavailable("inside")
+        self.assertEqual(self.ask("PUT", "/v1/enqueue/U-1", COMMAND)[0], 503)
+
+    def test_no_command(self) -> None:
+        """What is no command is refused before anything is queued."""
+        for body in (b"garbage", plistlib.dumps({"x": 1}), COMMAND[:-30]):
+            self.assertEqual(self.ask("PUT", "/v1/enqueue/U-1", body)[0], 400)
+        self.assertEqual(self.enqueuer.asked, [])
+
+    def test_push(self) -> None:
+        """Any of three methods."""
+        for method in ("GET", "PUT", "POST"):
+            self.ask(method, "/v1/push/U-1,U-2")
+        self.assertEqual(self.enqueuer.asked, [("push", ["U-1", "U-2"])] * 3)
+
+
+class PushCertificateTests(APITests):
+    def test_put_and_get(self) -> None:
+        """The topic comes from the certificate, and both calls answer alike."""
+        topic, pem = push_pair("com.apple.mgmt.External.new", YESTERDAY, days=100)
+        status, body = self.ask("PUT", "/v1/pushcert", pem)
+        self.assertEqual((status, body["topic"]), (200, topic))
+        self.assertEqual(self.ask("GET", f"/v1/pushcert?topic={topic}"), (200, body))
+
+    def test_time(self) -> None:
+        """As Go writes it."""
+        self.assertEqual(
+            self.ask("GET", "/v1/pushcert?topic=com.apple.mgmt.old"),
+            (200, {"topic": "com.apple.mgmt.old", "not_after": "2027-01-15T08:00:00Z"}),
+        )
+
+    def test_errors(self) -> None:
+        """All are 400 with a reason."""
+        for method, path, body in (
+            ("PUT", "/v1/pushcert", b"nothing"),
+            ("PUT", "/v1/pushcert", b""),
+            ("GET", "/v1/pushcert", b""),
+            ("GET", "/v1/pushcert?topic=unknown", b""),
+        ):
+            status, answer = self.ask(method, path, body)
+            self.assertEqual((status, list(answer)), (400, ["error"]))
+
+    def test_other_topic(self) -> None:
+        """A certificate that reaches no enrolled device is refused, unless forced."""
+        topic, pem = push_pair("com.apple.mgmt.External.new", YESTERDAY)
+        self.certificates.devices = {"com.apple.mgmt.old": 3}
+        self.assertEqual(self.ask("PUT", "/v1/pushcert", pem)[0], 400)
+        self.assertNotIn(topic, self.certificates.kept)
+        self.assertEqual(self.ask("PUT", "/v1/pushcert?force=1", pem)[0], 200)
+        self.assertIn(topic, self.certificates.kept)
+
+
+class FleetTests(APITests):
+    def test_enrollments(self) -> None:
+        """Page by page, with all but the secrets."""
+        status, body = self.ask("GET", "/v1/enrollments?limit=1")
+        self.assertEqual((status, body["next"]), (200, "U-1"))
+        (one,) = body["enrollments"]
+        self.assertEqual((one["id"], one["type"]), ("U-1", "Device"))
+        self.assertEqual(one["enrolled_at"], "2026-09-21T14:13:20.123Z")
+        self.assertIsNone(one["last_seen"])
+        _, body = self.ask("GET", "/v1/enrollments?after=U-1")
+        self.assertNotIn("next", body)
+        (user,) = body["enrollments"]
+        self.assertEqual((user["id"], user["parent_id"]), ("U-1:bob", "U-1"))
+
+    def test_enrollment(self) -> None:
+        """One, or 404."""
+        self.assertEqual(self.ask("GET", "/v1/enrollments/U-1")[1]["certificate_sha256"], "ab")
+        self.assertEqual(
+            self.ask("GET", "/v1/enrollments/U-2"), (404, {"error": "no such enrollment"})
+        )
+        self.assertEqual(self.ask("GET", "/v1/enrollments/%00")[0], 400)
+
+    def test_queue(self) -> None:
+        """See it, take one out, take all out."""
+        _, body = self.ask("GET", "/v1/queue/U-1")
+        self.assertEqual([each["command_uuid"] for each in body["commands"]], ["C-1"])
+        status, body = self.ask("DELETE", "/v1/queue/U-1/C-1")
+        self.assertEqual((status, body["sent"]), (200, True))
+        self.assertEqual(self.ask("DELETE", "/v1/queue/U-1/C-2")[0], 404)
+        self.assertEqual(self.ask("DELETE", "/v1/queue/U-1"), (200, {"cleared": 1}))
+
+    def test_results(self) -> None:
+        """All, or that of one command."""
+        _, body = self.ask("GET", "/v1/results/U-1")
+        self.assertEqual(base64.b64decode(body["results"][0]["raw_payload"]), b"<plist/>")
+        self.assertEqual(self.ask("GET", "/v1/results/U-1/C-1")[1], body["results"][0])
+        self.assertEqual(self.ask("GET", "/v1/results/U-1/C-2")[0], 404)
+
+    def test_events(self) -> None:
+        """Read on from where one was; messages only if asked for."""
+        _, body = self.ask("GET", "/v1/events?limit=1")
+        self.assertEqual(
+            ([each["event_id"] for each in body["events"]], body["next"]), (["1-0"], "1-0")
+        )
+        self.assertNotIn("raw_payload", body["events"][0])
+        _, body = self.ask("GET", "/v1/events?after=2-0")
+        self.assertEqual(body, {"events": [], "next": "2-0"})
+        _, body = self.ask("GET", "/v1/events?raw=1")
+        self.assertEqual(base64.b64decode(body["events"][0]["raw_payload"]), b"<x/>")
+
+    def test_bad_limit(self) -> None:
+        """A number, or 400."""
+        for limit in ("0", "-1", "x", "1e9", "9" * 5000, "%C2%B2", "%ff"):
+            self.assertEqual(self.ask("GET", f"/v1/events?limit={limit}")[0], 400, limit)
+
+    def test_bad_id(self) -> None:
+        """An id that can't be one is the asker's fault."""
+        self.assertEqual(self.ask("GET", "/v1/queue/%0a")[0], 400)
