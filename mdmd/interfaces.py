@@ -298,14 +298,10 @@ class IPushWork(Protocol):
     async def claim_due(self, limit: int, lease_ms: int) -> list[DuePush]:
         """Take up to ``limit`` due enrollments; those without work leave the set."""
 
-    async def claim(
-        self, targets: Sequence[EnrollmentID], lease_ms: int
-    ) -> list[DuePush | NoPush]:
+    async def claim(self, targets: Sequence[EnrollmentID], lease_ms: int) -> list[DuePush | NoPush]:
         """Take the named enrollments now, due or not; answers in order."""
 
-    async def pushed(
-        self, due: DuePush, outcome: PushOutcome, next_push: int | None
-    ) -> None:
+    async def pushed(self, due: DuePush, outcome: PushOutcome, next_push: int | None) -> None:
         """
         Record the outcome and when to push next if the device does not connect.
 

@@ -5,26 +5,16 @@ Services start in order, each waiting for the one before, and stop one at a
 time in reverse: ports close first, the store last.
 """
 
-import atexit
 import os
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IProtocolFactory, IReactorCore
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.python.usage import Options as UsageOptions
 
-from mdmd.config import Config, load
-from mdmd.errors import ConfigError, MdmdError
+from mdmd.config import load
+from mdmd.errors import ConfigError
 
 log = Logger()
 
@@ -42,7 +32,7 @@ class Options(UsageOptions):
     optFlags = [["check", None, "check the configuration and exit"]]  # noqa: RUF012
 
 
-def makeService(options: Options) -> Service:  # noqa: N802  (twistd's name for it)
+def makeService(options: Options) -> Service:
     """
     Make the daemon of a configuration file.
 

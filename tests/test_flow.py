@@ -147,9 +147,7 @@ class CheckInTests(Stories):
         async def maid(asked):
             return b"jwt for " + asked.service_type.encode()
 
-        self.story = CheckIns(
-            self.enrollments, self.waker, token_sources={"com.apple.maid": maid}
-        )
+        self.story = CheckIns(self.enrollments, self.waker, token_sources={"com.apple.maid": maid})
         answer = self.answer(MessageType="GetToken", TokenServiceType="com.apple.maid")
         self.assertEqual(plistlib.loads(answer), {"TokenData": b"jwt for com.apple.maid"})
         body = message(MessageType="GetToken", TokenServiceType="com.example.other")
@@ -161,9 +159,7 @@ class CheckInTests(Stories):
         items = json.loads(
             self.answer(MessageType="DeclarativeManagement", Endpoint="declaration-items")
         )
-        self.assertEqual(
-            tokens["SyncTokens"]["DeclarationsToken"], items["DeclarationsToken"]
-        )
+        self.assertEqual(tokens["SyncTokens"]["DeclarationsToken"], items["DeclarationsToken"])
         self.assertEqual(set(map(len, items["Declarations"].values())), {0})
         self.assertEqual(
             self.answer(MessageType="DeclarativeManagement", Endpoint="status", Data=b"{}"), b""

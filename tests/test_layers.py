@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mdmd
 from twisted.trial.unittest import SynchronousTestCase
+
+import mdmd
 
 ROOT = Path(mdmd.__file__).parent
 PURE = {"errors", "config", "mdm", "pki", "interfaces", "flow"}

@@ -122,9 +122,7 @@ class Enqueuer:
         if not targets:
             return {}
         outcomes = await self._waker.push(list(targets.values()))
-        return {
-            typed: _pushed(outcome) for typed, outcome in zip(targets, outcomes, strict=True)
-        }
+        return {typed: _pushed(outcome) for typed, outcome in zip(targets, outcomes, strict=True)}
 
 
 _REPLIES = {

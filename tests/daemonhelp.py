@@ -1,0 +1,238 @@
+"""A real daemon in a process of its own, and a plain HTTPS client to play devices with."""
+
+import contextlib
+import http.client
+import json
+import os
+import plistlib
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mdmd.pki import scep_client
+from mdmd.pki.certificates import certificate_pem, key_pem, load_certificate, new_csr, new_key
+
+BIN = Path(sys.executable).parent
+CHECKIN = "application/x-apple-aspen-mdm-checkin"
+TOPIC = "com.apple.mgmt.External.7faed215-0000-4618-a210-000000000000"
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RunningDaemon:
+    """
+    ``twistd mdmd`` with state in a scratch folder.
+
+    :param redis: the store; the embedded one by default.
+    :param options: more lines for the configuration, by section.
+    """
+
+    def __init__(self, redis: str = "embedded", options: dict[str, str] | None = None) -> None:
+        # Short: a unix socket's path may have 107 characters at most.
+        self.state = Path(tempfile.mkdtemp(prefix="mdmd-", dir="/tmp"))
+        self.port, self.api_port, self.ssh_port = free_port(), free_port(), free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = self.state / "daemon.log"
+        self._mdmctl_init()
+        extra = dict(options or {})
+        sections = {
+            "mdmd": f"public_url = https://localhost:{self.port}",
+            "site": f"listen = tcp:{self.port}:interface=127.0.0.1",
+            "api": f"listen = tcp:{self.api_port}:interface=127.0.0.1",
+            "manhole": f"listen = tcp:{self.ssh_port}:interface=127.0.0.1",
+            "store": f"redis = {redis}",
+            "apns": f"host = localhost\nport = {free_port()}",
+            "enroll": f"topic = {TOPIC}",
+        }
+        for name, text in extra.items():
+            sections[name] = f"{sections.get(name, '')}\n{text}".strip()
+        text = "".join(f"[{name}]\n{body}\n\n" for name, body in sections.items())
+        self.config = self.state / "test.conf"
+        self.config.write_text(text.replace("[mdmd]\n", f"[mdmd]\nstate = {self.state}\n"))
+
+    def _mdmctl_init(self) -> None:
+        subprocess.run(
+            [BIN / "mdmctl", "--state", self.state, "init", "--hostname", "localhost"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def start(self, wait: float = 30.0) -> None:
+        """Start it and wait until it says that it is ready."""
+        with self.log.open("ab") as log:
+            seen = log.tell()
+            self.process = subprocess.Popen(
+                [BIN / "twistd", "-n", "--pidfile=", "mdmd", "--config", self.config],
+                stdout=log,
+                stderr=log,
+                cwd=self.state,
+            )
+        end = time.monotonic() + wait
+        while b"mdmd ready" not in self.log.read_bytes()[seen:]:
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"no daemon:\n{self.log.read_text()}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, wait: float = 30.0) -> int:
+        """Ask it to end, as systemd does; return its exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(wait)
+
+    def close(self) -> None:
+        """End it whatever happens and remove its state."""
+        if self.process is not None and self.process.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.kill()
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def mdmctl(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run an operator's command against it."""
+        return subprocess.run(
+            [BIN / "mdmctl", "--state", self.state, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def ask(self, *words: str) -> object:
+        """Run a reading command with --json and return what it says."""
+        done = self.mdmctl("--json", *words)
+        assert done.returncode == 0, done
+        return json.loads(done.stdout)
+
+    def device(self, udid: str, **facts: str) -> "HandDevice":
+        """A device with a certificate from the daemon's SCEP, not yet enrolled."""
+        return HandDevice(self, udid, facts)
+
+
+class HandDevice:
+    """A device played through Python's own http.client and ssl."""
+
+    def __init__(self, daemon: RunningDaemon, udid: str, facts: dict[str, str]) -> None:
+        self.daemon = daemon
+        self.udid = udid
+        self.facts = facts
+        self.folder = daemon.state / f"device-{udid}"
+        self.folder.mkdir()
+        self.certificate = self.folder / "device.pem"
+        self.key = self.folder / "device.key"
+        self._connection: http.client.HTTPSConnection | None = None
+        self._get_identity()
+
+    def _context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.daemon.state / "ca" / "ca.pem"))
+
+    def _get_identity(self) -> None:
+        plain = http.client.HTTPSConnection(
+            "localhost", self.daemon.port, context=self._context(), timeout=20
+        )
+        plain.request("GET", "/scep?operation=GetCACert")
+        authority = load_certificate(plain.getresponse().read())
+        key = new_key("rsa")
+        challenge = (self.daemon.state / "scep.challenge").read_text().strip()
+        request, pending = scep_client.enrolment_request(
+            authority, new_csr(key, self.udid, challenge), key
+        )
+        plain.request(
+            "POST",
+            "/scep?operation=PKIOperation",
+            request,
+            {"Content-Type": "application/x-pki-message"},
+        )
+        certificate = scep_client.read_reply(pending, plain.getresponse().read())
+        plain.close()
+        self.certificate.write_bytes(certificate_pem(certificate))
+        self.key.write_bytes(key_pem(key))
+
+    def put(
+        self, path: str, body: bytes, content_type: str = "", keep: bool = True
+    ) -> tuple[int, bytes]:
+        """One request with its certificate; (status, body)."""
+        if self._connection is None:
+            context = self._context()
+            context.load_cert_chain(self.certificate, self.key)
+            self._connection = http.client.HTTPSConnection(
+                "localhost", self.daemon.port, context=context, timeout=20
+            )
+        try:
+            headers = {"Content-Type": content_type} if content_type else {}
+            self._connection.request("PUT", path, body, headers)
+            response = self._connection.getresponse()
+            answer = response.status, response.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            self._connection = None
+            raise
+        if not keep:
+            self._connection.close()
+            self._connection = None
+        return answer
+
+    def check_in(self, **keys: object) -> tuple[int, bytes]:
+        """Send one check-in."""
+        return self.put("/checkin", plistlib.dumps({"UDID": self.udid, **keys}), CHECKIN)
+
+    def enroll(self) -> None:
+        """Authenticate and TokenUpdate."""
+        status, _ = self.check_in(MessageType="Authenticate", Topic=TOPIC, **self.facts)
+        assert status == 200, status
+        status, _ = self.check_in(
+            MessageType="TokenUpdate", Topic=TOPIC, Token=os.urandom(32), PushMagic="magic"
+        )
+        assert status == 200, status
+
+    def connect(self, status: str = "Idle", uuid: str = "", **keys: object) -> tuple[int, str, str]:
+        """Report; (HTTP status, next CommandUUID, its RequestType)."""
+        report: dict[str, object] = {"UDID": self.udid, "Status": status, **keys}
+        if uuid:
+            report["CommandUUID"] = uuid
+        code, body = self.put("/connect", plistlib.dumps(report))
+        if code != 200 or not body:
+            return code, "", ""
+        command = plistlib.loads(body)
+        return code, command["CommandUUID"], command["Command"]["RequestType"]
+
+
+@contextlib.contextmanager
+def redis_server(binary: str) -> Iterator[str]:
+    """A throw-away server nobody here wrote; yields its URL."""
+    folder = Path(tempfile.mkdtemp(prefix="redis-", dir="/tmp"))
+    path = folder / "s"
+    process = subprocess.Popen(
+        [
+            *(binary, "--port", "0", "--unixsocket", path, "--dir", folder),
+            *("--appendonly", "yes", "--save", ""),
+        ],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 10
+        while not path.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        yield f"unix://{path}"
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
