@@ -10,12 +10,13 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorCore
-from twisted.logger import Logger
+from twisted.internet.error import CannotListenError
+from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from mdmd.errors import MdmdError
@@ -50,26 +51,41 @@ class Daemon(Service):
     """
     Everything that runs, as one service.
 
+    :param stop: ends the reactor; what a start that failed comes to.
     :param serve: starts each part and pushes its ending on the stack it is
         given. If it fails or is cancelled, what had been started is ended.
+    :param observer: where log events go instead of twistd's own log.
     """
 
-    def __init__(self, reactor: IReactorCore, serve: Serve, exit_status: ExitStatus) -> None:
-        self._reactor = reactor
+    def __init__(
+        self,
+        stop: Callable[[], object],
+        serve: Serve,
+        exit_status: ExitStatus,
+        observer: ILogObserver | None = None,
+    ) -> None:
+        self._stop_reactor = stop
         self._serve = serve
         self._exit_status = exit_status
+        self._observer = observer
         self._stack = AsyncExitStack()
         self._starting: Deferred[None] | None = None
 
+    def setServiceParent(self, parent: Any) -> None:
+        """Join twistd's application, and tell it where log events go."""
+        if self._observer is not None and hasattr(parent, "setComponent"):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
     def startService(self) -> None:
         """Begin to start; twistd does not wait."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._failed)
 
     def stopService(self) -> "Deferred[None]":
         """End what was started, in reverse order; the Deferred fires when all is ended."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         if self._starting is not None:
             self._starting.cancel()
         return Deferred.fromCoroutine(self._stop())
@@ -86,11 +102,11 @@ class Daemon(Service):
         log.info("mdmd stopped")
 
     def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
+        if failure.check(CancelledError):  # type: ignore[no-untyped-call]
             return
         self._exit_status.value = 1
-        if failure.check(MdmdError, OSError) or "CannotListen" in failure.type.__name__:
+        if failure.check(MdmdError, OSError, CannotListenError):  # type: ignore[no-untyped-call]
             log.critical("mdmd can't start: {reason}", reason=failure.getErrorMessage())
         else:
             log.failure("mdmd can't start", failure)
-        self._reactor.callWhenRunning(self._reactor.stop)
+        self._stop_reactor()

@@ -99,7 +99,7 @@ class IdentityTests(SynchronousTestCase):
             with self.assertRaises(NoIdentity):
                 self.identities(*sources).identify(request, BODY)
         with self.assertRaises(NoIdentity):
-            self.identities("tls", "signature", "header").identify(FakeRequest(), BODY)
+            self.identities("tls", "mdm-signature", "header").identify(FakeRequest(), BODY)
 
     def test_other_authority(self) -> None:
         """Another CA's certificate is refused, even if that CA has the same name."""
@@ -147,7 +147,7 @@ class IdentityTests(SynchronousTestCase):
     def test_signature(self) -> None:
         """Mdm-Signature, over exactly this body."""
         request = FakeRequest(headers={"Mdm-Signature": signed(BODY)})
-        identity = self.identities("signature").identify(request, BODY)
+        identity = self.identities("mdm-signature").identify(request, BODY)
         self.assertEqual(identity.fingerprint, fingerprint(device()[0]))
 
     def test_bad_signature(self) -> None:
@@ -163,11 +163,11 @@ class IdentityTests(SynchronousTestCase):
         for value, error in cases:
             with self.assertRaises(error):
                 request = FakeRequest(headers={"Mdm-Signature": value})
-                self.identities("signature").identify(request, BODY)
+                self.identities("mdm-signature").identify(request, BODY)
 
     def test_strongest_decides(self) -> None:
         """A TLS certificate decides over a signature, and is not made good by one."""
-        both = self.identities("signature", "tls")
+        both = self.identities("mdm-signature", "tls")
         headers: Any = {"Mdm-Signature": signed(BODY)}
         identity = both.identify(FakeRequest(device("other")[0], headers), BODY)
         self.assertEqual(identity.fingerprint, fingerprint(device("other")[0]))

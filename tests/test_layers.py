@@ -24,6 +24,8 @@ MAY_IMPORT = {
     "ops": {"flow", "interfaces", "mdm", "pki", "errors"},
     "sim": {"mdm", "pki", "errors"},
     "cli": {"config", "ops", "sim", "mdm", "pki", "errors"},
+    "service": {"errors"},
+    "parts": {"config", "mdm", "pki", "web", "errors"},
     "tap": None,  # the one place where things are put together
 }
 

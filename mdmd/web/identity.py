@@ -33,7 +33,7 @@ class Source(StrEnum):
     """The ways to show an identity, spelled as in the configuration."""
 
     TLS = "tls"
-    SIGNATURE = "signature"
+    SIGNATURE = "mdm-signature"
     HEADER = "header"
 
 

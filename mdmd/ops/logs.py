@@ -1,0 +1,154 @@
+"""
+Where log events go and what a line looks like.
+
+A line is the event's own text and then the facts that the text does not show, as
+``name=value``; or, for programs, one JSON object.
+"""
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+_FIELD = re.compile(r"\{(\w+)")
+_PLAIN = re.compile(r'[^\s"=]+')
+
+
+@implementer(ILogObserver)
+class LogLines:
+    """
+    Write each event as one line, a failure as its traceback too.
+
+    :param path: the file; None for standard error.
+    :param as_json: one JSON object a line instead of text.
+    """
+
+    def __init__(self, path: Path | None, as_json: bool) -> None:
+        self._path = path
+        self._spell = json_line if as_json else text_line
+        self._file = self._open()
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write one event."""
+        self._file.write(self._spell(event))
+        self._file.flush()
+
+    def reopen(self) -> None:
+        """Open the file anew, as after it was moved away; standard error stays."""
+        if self._path is not None:
+            old, self._file = self._file, self._open()
+            old.close()
+
+    def _open(self) -> IO[str]:
+        # twistd puts a logger in the place of sys.stderr later on: the real one is kept.
+        if self._path is None:
+            return sys.stderr
+        return self._path.open("a", encoding="utf-8", errors="backslashreplace")
+
+
+class Logs:
+    """
+    The daemon's log: lines, and how much of what is written.
+
+    :raises OSError: the file can't be opened.
+    """
+
+    def __init__(self, path: Path | None, as_json: bool, level: str) -> None:
+        self._lines = LogLines(path, as_json)
+        self._levels = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+        self.observer = FilteringLogObserver(self._lines, [self._levels])
+
+    def set_level(self, room: str, level: str) -> None:
+        """
+        Log more or less of one part from now on.
+
+        :param room: such as ``apns``; "" for everything.
+        :param level: debug, info, warn, error or critical.
+        :raises ValueError: no such level.
+        """
+        try:
+            named = LogLevel.levelWithName(level)
+        except Exception:
+            raise ValueError(f"no such level: {level!r}") from None
+        self._levels.setLogLevelForNamespace(f"mdmd.{room}" if room else "", named)
+
+    def reopen_on(self, number: int = signal.SIGUSR1) -> None:
+        """Open the file anew whenever this signal comes: what logrotate sends."""
+        signal.signal(number, lambda *_: self._lines.reopen())
+
+
+def text_line(event: LogEvent) -> str:
+    """Spell an event for people."""
+    text = formatEvent(event) or ""
+    facts = _facts(event)
+    shown = set(_FIELD.findall(event.get("log_format") or ""))
+    more = "".join(f" {name}={_value(facts[name])}" for name in facts if name not in shown)
+    line = f"{_time(event)} {_level(event):<8} {_room(event)}: {' '.join(text.split())}{more}\n"
+    return line + _traceback(event)
+
+
+def json_line(event: LogEvent) -> str:
+    """Spell an event for programs."""
+    line: dict[str, object] = {
+        "time": _time(event),
+        "level": _level(event),
+        "room": _room(event),
+        "text": formatEvent(event) or "",
+        **_facts(event),
+    }
+    trace = _traceback(event)
+    if trace:
+        line["traceback"] = trace
+    return json.dumps(line, default=str) + "\n"
+
+
+def _facts(event: LogEvent) -> dict[str, object]:
+    """Take what the event says besides its text; objects of the program are none of it."""
+    return {
+        name: value
+        for name, value in event.items()
+        if not name.startswith("log_") and isinstance(value, str | int | float | None)
+        if name not in ("isError", "system", "time", "format", "printed")
+    }
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+def _time(event: LogEvent) -> str:
+    moment = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+
+
+def _level(event: LogEvent) -> str:
+    level = event.get("log_level")
+    return "info" if level is None else str(level.name)
+
+
+def _room(event: LogEvent) -> str:
+    return str(event.get("log_namespace") or "-")
+
+
+def _traceback(event: LogEvent) -> str:
+    failure = event.get("log_failure")
+    return failure.getTraceback() if isinstance(failure, Failure) else ""
+
+
+SetLevel = Callable[[str, str], None]

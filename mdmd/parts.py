@@ -1,0 +1,176 @@
+"""
+What the configuration's files hold, read once before anything starts.
+
+Each file that can't be used is a mistake like any other in the configuration:
+one line that names file, section and key.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+from cryptography import x509
+
+from mdmd.config import Config
+from mdmd.errors import ConfigError, MdmdError
+from mdmd.mdm.profile import EnrollmentProfile, ScepPayload
+from mdmd.pki.authority import CertificateAuthority
+from mdmd.pki.certificates import certificate_der, is_issued_by, load_certificate
+from mdmd.pki.sealing import KEY_SIZE, Sealer
+from mdmd.web.tls import ServerContext
+
+Value = TypeVar("Value")
+
+
+@attrs.frozen
+class Parts:
+    """Keys, certificates and secrets, ready for use."""
+
+    authority: CertificateAuthority
+    site_tls: ServerContext
+    site_certificate: x509.Certificate
+    api_tls: ServerContext | None
+    api_key: str = attrs.field(repr=False)
+    challenge: str = attrs.field(repr=False)
+    sealer: Sealer = attrs.field(repr=False)
+    store_ca: bytes | None
+    apns_trust: bytes | None
+
+    @classmethod
+    def read(cls, config: Config, filename: str) -> "Parts":
+        """
+        Read every file that the configuration names.
+
+        :param filename: of the configuration, for the mistakes.
+        :raises ConfigError: all that can't be used.
+        """
+        reading = _Reading(filename)
+        parts = reading.parts(config)
+        if reading.mistakes or parts is None:
+            raise ConfigError(reading.mistakes)
+        return parts
+
+
+class _Reading:
+    """The files on their way to values; collects what is wrong with them."""
+
+    def __init__(self, filename: str) -> None:
+        self._filename = filename
+        self.mistakes: list[str] = []
+
+    def parts(self, config: Config) -> Parts | None:
+        """Read them all; None when one of them can't be used."""
+        authority = self._try("[ca] certificate", lambda: _authority(config))
+        trust = [] if authority is None else [authority.certificate]
+        site_tls = self._try(
+            "[site] certificate",
+            lambda: ServerContext(
+                config.site.certificate, config.site.key, trust, config.site.session_tickets
+            ),
+        )
+        site_certificate = self._try(
+            "[site] certificate",
+            lambda: load_certificate(_bytes(config.site.certificate)),
+            quiet=site_tls is None,
+        )
+        api_tls = self._try("[api] certificate", lambda: _api_tls(config))
+        api_key = self._try("[api] key_file", lambda: _secret(config.api.key_file))
+        challenge = self._try("[scep] challenge_file", lambda: _secret(config.scep.challenge_file))
+        sealer = self._try("[store] sealing_key", lambda: _sealer(config.store.sealing_key))
+        store_ca = self._try("[store] ca", lambda: _optional(config.store.ca))
+        apns_trust = self._try("[apns] trust", lambda: _optional(config.apns.trust))
+        # Spelled out for mypy: each is there when nothing went wrong.
+        if (
+            self.mistakes
+            or authority is None
+            or site_tls is None
+            or site_certificate is None
+            or api_key is None
+            or challenge is None
+            or sealer is None
+        ):
+            return None
+        return Parts(
+            authority,
+            site_tls,
+            site_certificate,
+            api_tls,
+            api_key,
+            challenge,
+            sealer,
+            store_ca,
+            apns_trust,
+        )
+
+    def _try(self, place: str, read: Callable[[], Value], quiet: bool = False) -> Value | None:
+        try:
+            return read()
+        except (MdmdError, OSError, ValueError) as error:
+            if not quiet:
+                self.mistakes.append(f"{self._filename}: {place}: {_words(error)}")
+        return None
+
+
+def enrollment_template(config: Config, parts: Parts) -> EnrollmentProfile:
+    """Make the enrollment profile but for its topic, which the push certificate brings."""
+    url = config.mdmd.public_url.rstrip("/")
+    host = url.partition("://")[2].rpartition("@")[2].partition(":")[0].strip("[]")
+    own = parts.authority.certificate
+    # A device trusts a site of our own CA only if the profile says so.
+    trusted = (certificate_der(own),) if is_issued_by(parts.site_certificate, own) else ()
+    organization = config.mdmd.organization or host
+    return EnrollmentProfile(
+        identifier=config.enroll.payload_identifier
+        or ".".join([*reversed(host.split(".")), "mdm"]),
+        organization=organization,
+        server_url=f"{url}/connect",
+        checkin_url=f"{url}/checkin",
+        topic="",
+        scep=ScepPayload(
+            url=f"{url}/scep", challenge=parts.challenge, subject=[["O", organization]]
+        ),
+        trust=trusted,
+        access_rights=config.enroll.access_rights,
+        sign_message=config.enroll.sign_message,
+        check_out_when_removed=config.enroll.check_out_when_removed,
+    )
+
+
+def _authority(config: Config) -> CertificateAuthority:
+    return CertificateAuthority.load(_bytes(config.ca.certificate), _bytes(config.ca.key))
+
+
+def _api_tls(config: Config) -> ServerContext | None:
+    if config.api.certificate is None or config.api.key is None:
+        return None
+    return ServerContext(config.api.certificate, config.api.key, [])
+
+
+def _sealer(path: Path) -> Sealer:
+    key = _bytes(path)
+    if len(key) != KEY_SIZE:
+        raise ValueError(f"{path}: expected {KEY_SIZE} bytes, got {len(key)}")
+    return Sealer(key)
+
+
+def _secret(path: Path) -> str:
+    """Read a secret's only line; an empty one would open a door to everybody."""
+    text = _bytes(path).decode("utf-8", "replace").strip()
+    if not text or len(text.splitlines()) != 1:
+        raise ValueError(f"{path}: expected one line with the secret, got another content")
+    return text
+
+
+def _optional(path: Path | None) -> bytes | None:
+    return None if path is None else _bytes(path)
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"expected a file that can be read, got {error.filename}: {error.strerror}"
+    return str(error)

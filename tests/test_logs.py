@@ -1,0 +1,94 @@
+"""What a log line looks like, for people and for programs."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from twisted.logger import LogEvent, Logger
+from twisted.trial.unittest import SynchronousTestCase
+
+from mdmd.ops.logs import Logs, json_line, text_line
+
+
+class LineTests(SynchronousTestCase):
+    """One event, one line."""
+
+    def event(self, format: str, level: str = "info", **facts: object) -> LogEvent:
+        """An event as a Logger of mdmd makes it, at a known time."""
+        events: list[LogEvent] = []
+        log = Logger("mdmd.web.respond", observer=events.append)  # type: ignore[arg-type]
+        getattr(log, level)(format, **facts)
+        return {**events[0], "log_time": 1_790_000_000.25}
+
+    def test_text(self) -> None:
+        """The text, then the facts that are not in it."""
+        event = self.event("{method} {path} {status}", method="PUT", path="/connect", status=200)
+        self.assertEqual(
+            text_line({**event, "ms": 1.5, "peer": "a b"}),
+            "2026-09-21T14:13:20.250Z info     mdmd.web.respond: "
+            'PUT /connect 200 ms=1.5 peer="a b"\n',
+        )
+
+    def test_one_line(self) -> None:
+        """Whatever somebody puts into a fact, it does not begin a line of its own."""
+        event = self.event("{path} {{}}", path="a\nb", reason="x\ny")
+        self.assertEqual(text_line(event).count("\n"), 1)
+        self.assertEqual(json_line(event).count("\n"), 1)
+
+    def test_json(self) -> None:
+        """Facts keep their types; objects of the program are left out."""
+        line = json.loads(json_line(self.event("{status}", status=503, thing=object())))
+        self.assertEqual(
+            line,
+            {
+                "time": "2026-09-21T14:13:20.250Z",
+                "level": "info",
+                "room": "mdmd.web.respond",
+                "text": "503",
+                "status": 503,
+            },
+        )
+
+    def test_failure(self) -> None:
+        """A bug of ours comes with its traceback."""
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            event = self.event("a bug", "failure")
+        self.assertIn("ZeroDivisionError", text_line(event))
+        self.assertIn("ZeroDivisionError", json.loads(json_line(event))["traceback"])
+
+
+class LogsTests(SynchronousTestCase):
+    """A log in a file."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name) / "mdmd.log"
+        self.logs = Logs(self.path, False, "info")
+
+    def log(self, room: str = "web") -> Logger:
+        return Logger(f"mdmd.{room}.part", observer=self.logs.observer)
+
+    def lines(self) -> list[str]:
+        return self.path.read_text().splitlines()
+
+    def test_levels(self) -> None:
+        """One part can be made talkative while the daemon runs."""
+        self.log().debug("one")
+        self.logs.set_level("web", "debug")
+        self.log().debug("two")
+        self.log("apns").debug("three")
+        self.logs.set_level("", "critical")
+        self.log("apns").error("four")
+        self.assertEqual([line.rpartition(" ")[2] for line in self.lines()], ["two"])
+        self.assertRaises(ValueError, self.logs.set_level, "web", "loud")
+
+    def test_reopen(self) -> None:
+        """A file that was moved away is left alone after the signal."""
+        self.log().info("one")
+        self.path.rename(self.path.with_suffix(".1"))
+        self.logs._lines.reopen()
+        self.log().info("two")
+        self.assertEqual([line.rpartition(" ")[2] for line in self.lines()], ["two"])
