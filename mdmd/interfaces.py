@@ -149,7 +149,8 @@ class Result:
 
     uuid: str
     request_type: str  # "" for an orphan
-    status: str  # Acknowledged | Error | CommandFormatError | Malformed | superseded | cancelled | orphan
+    # Acknowledged | Error | CommandFormatError | Malformed | superseded | cancelled | orphan
+    status: str
     error: str
     received_at: int
     queued_at: int | None
@@ -242,7 +243,7 @@ class Decision(StrEnum):
     """What to do after APNs answered; decided by the table in :mod:`mdmd.apns.reasons`."""
 
     DELIVERED = "delivered"
-    DROP_TOKEN = "drop-token"  # no push to this token until the next TokenUpdate
+    DROP_TOKEN = "drop-token"  # noqa: S105  (no secret): no push to this token until the next TokenUpdate
     RETRY = "retry"  # with back-off, on a fresh stream
     ALARM = "alarm"  # something is wrong with the topic or its certificate
     GIVE_UP = "give-up"  # this notification can't be sent; our bug

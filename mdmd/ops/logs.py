@@ -9,13 +9,13 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from twisted.logger import (
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LogEvent,
     LogLevel,
@@ -71,7 +71,8 @@ class Logs:
     def __init__(self, path: Path | None, as_json: bool, level: str) -> None:
         self._lines = LogLines(path, as_json)
         self._levels = LogLevelFilterPredicate(LogLevel.levelWithName(level))
-        self.observer = FilteringLogObserver(self._lines, [self._levels])
+        lines, levels = cast(ILogObserver, self._lines), cast(ILogFilterPredicate, self._levels)
+        self.observer = cast(ILogObserver, FilteringLogObserver(lines, [levels]))
 
     def set_level(self, room: str, level: str) -> None:
         """
@@ -149,6 +150,3 @@ def _room(event: LogEvent) -> str:
 def _traceback(event: LogEvent) -> str:
     failure = event.get("log_failure")
     return failure.getTraceback() if isinstance(failure, Failure) else ""
-
-
-SetLevel = Callable[[str, str], None]
