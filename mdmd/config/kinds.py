@@ -217,18 +217,27 @@ def _read_redis(text: str, state: Path) -> str:
         return text
     if text.startswith("unix://STATE/"):
         text = text.replace("STATE", str(state), 1)
+    before, at, _ = urlsplit(text).netloc.rpartition("@")
+    if at and not re.fullmatch(r"[^:]*:.+", before):
+        raise UnexpectedError("a user and a password, as in redis://USER:PASSWORD@HOST")
     if text.startswith("sentinel://"):
         return _check_sentinel(text)
     url = _split_url(text)
     if url.scheme in ("redis", "rediss") and url.hostname:
-        return text
-    if url.scheme == "unix" and not url.hostname and len(url.path) > 1:
-        return text
+        return _whole(text, url, r"/?|/[0-9]{1,5}", "")
+    if url.scheme == "unix" and not url.hostname:
+        return _whole(text, url, "/.+", "|db=[0-9]{1,5}")
     raise ValueError("not a store")
 
 
+def _whole(text: str, url: SplitResult, path: str, query: str) -> str:
+    if url.fragment or not re.fullmatch(path, url.path) or not re.fullmatch(query, url.query):
+        raise ValueError("more than a store")
+    return text
+
+
 def _check_sentinel(text: str) -> str:
-    found = re.fullmatch(r"sentinel://(?:[^@/\s]*@)?([^@/\s]+)/[^/\s]+(?:/[0-9]+)?", text)
+    found = re.fullmatch(r"sentinel://(?:[^/\s]*@)?([^@/\s]+)/[^/?#\s]+(?:/[0-9]{1,5})?", text)
     if not found or not all(_split_url(f"//{one}").hostname for one in found[1].split(",")):
         raise ValueError("no sentinels")
     return text
