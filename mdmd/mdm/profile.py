@@ -26,6 +26,8 @@ _PKCS12 = "com.apple.security.pkcs12"
 _ROOT = "com.apple.security.root"
 _INTERMEDIATE = "com.apple.security.pkcs1"
 
+_NO_WORDS: list[object] = []
+
 # The namespace of all UUIDs made here. Another one would make profiles that
 # stand beside the installed ones.
 _NAMESPACE = uuid5(NAMESPACE_OID, "mdmd enrollment profile")
@@ -33,6 +35,14 @@ _NAMESPACE = uuid5(NAMESPACE_OID, "mdmd enrollment profile")
 
 def _pairs(subject: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
     return tuple(map(tuple, subject))
+
+
+def _blobs(values: Iterable[bytes]) -> tuple[bytes, ...]:
+    return tuple(values)
+
+
+def _words(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
 
 
 @attrs.frozen
@@ -80,14 +90,14 @@ class EnrollmentProfile:
     topic: str  # com.apple.mgmt.…, of the push certificate
     scep: ScepPayload | None = None
     pkcs12: Pkcs12Payload | None = None
-    trust: Sequence[bytes] = attrs.field(default=(), converter=tuple)
-    intermediates: Sequence[bytes] = attrs.field(default=(), converter=tuple)
+    trust: Sequence[bytes] = attrs.field(default=(), converter=_blobs)
+    intermediates: Sequence[bytes] = attrs.field(default=(), converter=_blobs)
     access_rights: int = 8191
     sign_message: bool = False
     check_out_when_removed: bool = True
     server_capabilities: Sequence[str] = attrs.field(
         default=("com.apple.mdm.per-user-connections", "com.apple.mdm.bootstraptoken"),
-        converter=tuple,
+        converter=_words,
     )
     display_name: str = "Device Management"
     description: str = ""
@@ -250,7 +260,7 @@ def read_enrollment_profile(mobileconfig: bytes) -> EnrollmentProfile:
         access_rights=_have(mdm, "AccessRights", 0),
         sign_message=_have(mdm, "SignMessage", False),
         check_out_when_removed=_have(mdm, "CheckOutWhenRemoved", False),
-        server_capabilities=tuple(map(str, _have(mdm, "ServerCapabilities", []))),
+        server_capabilities=_capabilities(mdm),
         display_name=_have(profile, "PayloadDisplayName", ""),
         description=_have(profile, "PayloadDescription", ""),
     )
@@ -299,6 +309,10 @@ def _certificates(payloads: Sequence[Payload], kind: str) -> tuple[bytes, ...]:
     return tuple(
         _need(each, "PayloadContent", bytes) for each in payloads if each.get("PayloadType") == kind
     )
+
+
+def _capabilities(mdm: Payload) -> list[str]:
+    return [str(each) for each in _have(mdm, "ServerCapabilities", _NO_WORDS)]
 
 
 def _list(payload: Payload, key: str) -> list[object]:
