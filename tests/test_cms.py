@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from asn1crypto import cms as asn1_cms
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.errors import BadCertificate, BadSignature
-from mdmd.pki import certificates, cms, der, envelope, signed_data
+from mdmd.pki import ber, certificates, cms, envelope, signed_data, structures
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import PrivateKey
+from mdmd.pki.structures import NotDer
+from tests import derhelp as der
 
 BODY = b"<plist><dict><key>Status</key><string>Idle</string></dict></plist>"
 
@@ -86,22 +89,36 @@ class Own(SynchronousTestCase):
         self.assertRaises(BadCertificate, signed_data.read_certs_only, empty)
 
 
+DATA, SIGNED_DATA = "1.2.840.113549.1.7.1", "1.2.840.113549.1.7.2"
+SHA256, SHA256_RSA, SHA512_RSA = (
+    der.oid(each.dotted_string)
+    for each in (cms.SHA256.oid, cms.SHA256.with_rsa, cms.SHA512.with_rsa)
+)
+
+
 def _signer(attributes: bytes | None, signature: bytes) -> bytes:
-    issuer, serial = signed_data.issuer_and_serial(certificates.certificate_der(CERTS["rsa"]))
+    name = structures.issuer_and_serial(certificates.certificate_der(CERTS["rsa"]))
     return der.sequence(
         der.integer(1),
-        der.sequence(issuer, der.integer(serial)),
-        der.sequence(der.oid(cms.SHA256.oid), der.null()),
+        structures.encode(name),
+        der.sequence(SHA256, der.null()),
         b"" if attributes is None else b"\xa0" + attributes[1:],
-        der.sequence(der.oid(cms.SHA256.with_rsa), der.null()),
+        der.sequence(SHA256_RSA, der.null()),
         der.octets(signature),
     )
 
 
-def _message(*signers: bytes, kind: bytes = signed_data.DATA) -> bytes:
-    digests = der.set_of(der.sequence(der.oid(cms.SHA256.oid), der.null()))
-    encoded = [certificates.certificate_der(CERTS["rsa"])]
-    return signed_data.write(digests, der.sequence(der.oid(kind)), encoded, signers)
+def _message(
+    *signers: bytes, kind: str = DATA, bag: Sequence[x509.Certificate] = (CERTS["rsa"],)
+) -> bytes:
+    body = der.sequence(
+        der.integer(1),
+        der.set_of(der.sequence(SHA256, der.null())),
+        der.sequence(der.oid(kind)),
+        der.element(der.CONTEXT_0, *map(certificates.certificate_der, bag)),
+        der.set_of(*signers),
+    )
+    return der.sequence(der.oid(SIGNED_DATA), der.element(der.CONTEXT_0, body))
 
 
 def _rsa_signature(message: bytes) -> bytes:
@@ -111,10 +128,10 @@ def _rsa_signature(message: bytes) -> bytes:
 
 
 def _attribute(oid: str, *values: bytes) -> bytes:
-    return der.sequence(der.oid(der.identifier(oid)), der.set_of(*values))
+    return der.sequence(der.oid(oid), der.set_of(*values))
 
 
-CONTENT_TYPE = _attribute("1.2.840.113549.1.9.3", der.oid(signed_data.DATA))
+CONTENT_TYPE = _attribute("1.2.840.113549.1.9.3", der.oid(DATA))
 DIGEST_OID = "1.2.840.113549.1.9.4"
 MESSAGE_DIGEST = _attribute(DIGEST_OID, der.octets(cms.SHA256.of(BODY)))
 
@@ -139,7 +156,7 @@ class Crafted(SynchronousTestCase):
         wrong = _attribute(DIGEST_OID, der.octets(cms.SHA256.of(b"another body")))
         right = der.octets(cms.SHA256.of(BODY))
         two = _attribute(DIGEST_OID, right, der.octets(b"x" * 32))
-        other_type = _attribute("1.2.840.113549.1.9.3", der.oid(signed_data.SIGNED_DATA))
+        other_type = _attribute("1.2.840.113549.1.9.3", der.oid(SIGNED_DATA))
         for attributes in (
             (),
             (CONTENT_TYPE,),
@@ -159,7 +176,7 @@ class Crafted(SynchronousTestCase):
         signer = _signer(None, _rsa_signature(BODY))
         self.assertEqual(cms.verify_detached(_message(signer), BODY), CERTS["rsa"])
         self.assertRaises(BadSignature, cms.verify_detached, _message(signer), BODY + b" ")
-        self.refused(_message(signer, kind=signed_data.SIGNED_DATA))
+        self.refused(_message(signer, kind=SIGNED_DATA))
 
     def test_signers(self) -> None:
         """No signer and two signers are refused, though both be good."""
@@ -170,21 +187,14 @@ class Crafted(SynchronousTestCase):
     def test_algorithms(self) -> None:
         """A signature algorithm that names another digest, or an unknown digest, is refused."""
         good = _message(_signer(None, _rsa_signature(BODY)))
-        rsa512 = good.replace(der.oid(cms.SHA256.with_rsa), der.oid(cms.SHA512.with_rsa))
+        rsa512 = good.replace(SHA256_RSA, SHA512_RSA)
         self.assertIn("signature algorithm", self.refused(rsa512))
-        shake = good.replace(
-            der.oid(cms.SHA256.oid), der.oid(der.identifier("2.16.840.1.101.3.4.2.9"))
-        )
+        shake = good.replace(SHA256, der.oid("2.16.840.1.101.3.4.2.9"))
         self.assertIn("digest algorithm", self.refused(shake))
 
     def test_no_certificate(self) -> None:
         """The signer's certificate has to be there."""
-        blob = signed_data.write(
-            der.set_of(),
-            der.sequence(der.oid(signed_data.DATA)),
-            [certificates.certificate_der(CA.certificate)],
-            [_signer(None, _rsa_signature(BODY))],
-        )
+        blob = _message(_signer(None, _rsa_signature(BODY)), bag=[CA.certificate])
         self.assertIn("not in the message", self.refused(blob))
 
     def test_trailing(self) -> None:
@@ -196,9 +206,25 @@ class Crafted(SynchronousTestCase):
         deep = b"\x30\x80" * 50_000
         for blob in (deep, deep + b"\0" * 100_000, b"\x30\x80" + b"\x04\x00" * 200_000):
             self.refused(blob)
-        many = [certificates.certificate_der(CA.certificate)] * 17
-        content = der.sequence(der.oid(signed_data.DATA))
-        self.refused(signed_data.write(der.set_of(), content, many, []))
+        signer = _signer(None, _rsa_signature(BODY))
+        bag = [CERTS["rsa"]] * 16
+        self.assertEqual(cms.verify_detached(_message(signer, bag=bag), BODY), CERTS["rsa"])
+        self.refused(_message(signer, bag=[*bag, CA.certificate]))
+
+    def test_order_as_sent(self) -> None:
+        """Attributes that the signer did not sort are checked in the order they were signed in."""
+        for order in ((CONTENT_TYPE, MESSAGE_DIGEST), (MESSAGE_DIGEST, CONTENT_TYPE)):
+            encoded = der.element(der.SET, *order)
+            blob = _message(_signer(encoded, _rsa_signature(encoded)))
+            self.assertEqual(cms.verify_detached(blob, BODY), CERTS["rsa"])
+
+    def test_strict(self) -> None:
+        """Lengths in a longer form than needed, and a cut message, are refused."""
+        blob = self.signed(CONTENT_TYPE, MESSAGE_DIGEST)
+        content_type = b"\x06\x09" + der.oid(DATA)[2:]
+        self.assertIn(content_type, blob)
+        self.refused(blob.replace(content_type, b"\x06\x81\x09" + content_type[2:]))
+        self.refused(blob[:-1])
 
 
 SIGNATURES = {kind: cms.sign_detached(BODY, CERTS[kind], KEYS[kind]) for kind in KEYS}
@@ -369,44 +395,49 @@ class Envelopes(SynchronousTestCase):
             envelope.open_with(envelope.read(bytes(blob)), CERTS["rsa"], key)
 
 
-class Der(SynchronousTestCase):
-    """The DER walk is strict, and BER is rewritten faithfully."""
+class Ber(SynchronousTestCase):
+    """What streams is rewritten faithfully; what is damaged is refused."""
 
-    def test_strict(self) -> None:
-        """Long forms where short would do, indefinite lengths, many-byte tags, cuts: refused."""
-        for bad in (
-            b"\x04\x81\x01a",
-            b"\x04\x82\x00\x81" + b"a" * 129,
-            b"\x30\x80\0\0",
-            b"\x1f\x81\x01\x00",
-            b"\x04\x02a",
-            b"\x04",
-            b"",
-            b"\x04\x85\0\0\0\0\x01a",
+    def test_rewritten(self) -> None:
+        """Open lengths are closed and chunks joined, at any depth."""
+        open_octets = b"\x24\x80\x04\x01a\x24\x03\x04\x01b\0\0"
+        for streamed, plain in (
+            (b"\x30\x80\0\0", b"\x30\0"),
+            (open_octets, b"\x04\x02ab"),
+            (b"\x30\x80\xa0\x80" + open_octets + b"\0\0\0\0", b"\x30\x06\xa0\x04\x04\x02ab"),
+            (b"\x30\x80\x04\x81\x80" + b"x" * 128 + b"\0\0", der.sequence(der.octets(b"x" * 128))),
         ):
-            self.assertRaises(der.DerError, der.Reader(bad).element)
+            self.assertEqual(ber.to_der(streamed), plain)
 
-    @given(st.binary(max_size=400))
-    def test_octets(self, value: bytes) -> None:
-        """What is written is read."""
-        reader = der.Reader(der.sequence(der.octets(value), der.integer(len(value))))
-        inside = reader.open(der.SEQUENCE)
-        self.assertEqual((inside.value(der.OCTETS), inside.integer()), (value, len(value)))
-        inside.end()
+    def test_refused(self) -> None:
+        """Cuts, missing ends, odd chunks, many-byte tags, overlong insides."""
+        for bad in (
+            b"",
+            b"\x30",
+            b"\x30\x80",
+            b"\x30\x80\0",
+            b"\x30\x80\0\0\0",
+            b"\x04\x80\0\0",
+            b"\x04\x02a",
+            b"\x1f\x81\x01\x00",
+            b"\x24\x80\x02\x01a\0\0",
+            b"\x24\x02\x04\x01a",
+            b"\x30\x80\x04\x85\0\0\0\0\x01a\0\0",
+        ):
+            self.assertRaises(NotDer, ber.to_der, bad)
 
     @given(st.binary(max_size=80))
-    def test_ber_noise(self, noise: bytes) -> None:
-        """Whatever from_ber makes of noise is DER, and stays as it is."""
-        try:
-            found = der.from_ber(noise)
-        except der.DerError:
-            return
-        self.assertEqual(der.from_ber(found), found)
-        der.Reader(found).element()
+    def test_noise(self, noise: bytes) -> None:
+        """Noise ends in one error, or in something that stays as it is."""
+        for blob in (noise, b"\x30\x80" + noise, b"\x24\x80" + noise + b"\0\0"):
+            try:
+                found = ber.to_der(blob)
+            except NotDer:
+                continue
+            self.assertEqual(ber.to_der(found), found)
 
     def test_der_untouched(self) -> None:
-        """A certificate goes through from_ber unchanged."""
+        """A certificate goes through unchanged."""
         for cert in (*CERTS.values(), CA.certificate):
             encoded = certificates.certificate_der(cert)
-            self.assertEqual(der.from_ber(encoded), encoded)
-            self.assertIsInstance(x509.load_der_x509_certificate(encoded), x509.Certificate)
+            self.assertEqual(ber.to_der(encoded), encoded)

@@ -19,18 +19,21 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509 import ObjectIdentifier
 
 from mdmd.errors import BadCertificate, BadSignature
-from mdmd.pki import certificates, der
+from mdmd.pki import certificates, structures
 from mdmd.pki.certificates import PrivateKey
-from mdmd.pki.signed_data import DATA, Signed, Signer, issuer_and_serial, read, write
+from mdmd.pki.signed_data import Signed, Signer, read, write
+from mdmd.pki.structures import DATA, TLV, Kind, NotDer, issuer_and_serial
 
-_CONTENT_TYPE = der.identifier("1.2.840.113549.1.9.3")
-_MESSAGE_DIGEST = der.identifier("1.2.840.113549.1.9.4")
-_RSA = der.identifier("1.2.840.113549.1.1.1")
-_EC_KEY = der.identifier("1.2.840.10045.2.1")
+_CONTENT_TYPE = ObjectIdentifier("1.2.840.113549.1.9.3")
+_MESSAGE_DIGEST = ObjectIdentifier("1.2.840.113549.1.9.4")
+_RSA = ObjectIdentifier("1.2.840.113549.1.1.1")
+_EC_KEY = ObjectIdentifier("1.2.840.10045.2.1")
 
 
 @attrs.frozen
@@ -38,10 +41,10 @@ class Digest:
     """A digest algorithm and the signature algorithms that go with it."""
 
     name: str  # as in hashlib
-    oid: bytes
+    oid: ObjectIdentifier
     algorithm: hashes.HashAlgorithm
-    with_rsa: bytes
-    with_ecdsa: bytes
+    with_rsa: ObjectIdentifier
+    with_ecdsa: ObjectIdentifier
     legacy: bool = False
 
     def of(self, content: bytes) -> bytes:
@@ -57,8 +60,8 @@ def _digest(
     ec_oid: str,
     legacy: bool = False,
 ) -> Digest:
-    identifiers = (der.identifier(oid), der.identifier(rsa_oid), der.identifier(ec_oid))
-    return Digest(name, identifiers[0], algorithm, identifiers[1], identifiers[2], legacy)
+    with_rsa, with_ecdsa = ObjectIdentifier(rsa_oid), ObjectIdentifier(ec_oid)
+    return Digest(name, ObjectIdentifier(oid), algorithm, with_rsa, with_ecdsa, legacy)
 
 
 _PKCS1, _ECDSA, _NIST = "1.2.840.113549.1.1", "1.2.840.10045.4", "2.16.840.1.101.3.4.2"
@@ -130,9 +133,9 @@ def digest_of(signed: Signed) -> Digest | None:
 def _check_attributes(signed: Signed, digest: Digest, content: bytes) -> None:
     attributes = signed.signer.attributes
     try:
-        content_type = _only(attributes[_CONTENT_TYPE], der.OID)
-        message_digest = _only(attributes[_MESSAGE_DIGEST], der.OCTETS)
-    except (KeyError, der.DerError) as error:
+        content_type = _only(attributes[_CONTENT_TYPE], ObjectIdentifier)
+        message_digest = _only(attributes[_MESSAGE_DIGEST], bytes)
+    except (KeyError, NotDer) as error:
         raise BadSignature("contentType or messageDigest is missing or malformed") from error
     if content_type != signed.content_type:
         raise BadSignature("the contentType attribute names another type")
@@ -140,11 +143,10 @@ def _check_attributes(signed: Signed, digest: Digest, content: bytes) -> None:
         raise BadSignature("the messageDigest is not that of the content")
 
 
-def _only(values: bytes, tag: int) -> bytes:
-    reader = der.Reader(values)
-    value = reader.value(tag)
-    reader.end()
-    return value
+def _only(values: list[TLV], kind: type[Kind]) -> Kind:
+    if len(values) != 1:
+        raise NotDer("not one value")
+    return structures.parse(kind, values[0])
 
 
 def _check_signature(
@@ -172,7 +174,7 @@ def _signer_certificate(signed: Signed) -> x509.Certificate:
         for encoded in signed.certificates:
             if _names(signed.signer, encoded):
                 return certificates.load_certificate(encoded)
-    except der.DerError as error:
+    except NotDer as error:
         raise BadSignature("a certificate in the message can't be read") from error
     except BadCertificate as error:
         raise BadSignature(str(error)) from error
@@ -180,8 +182,10 @@ def _signer_certificate(signed: Signed) -> x509.Certificate:
 
 
 def _names(signer: Signer, encoded: bytes) -> bool:
-    if signer.issuer:
-        return issuer_and_serial(encoded) == (signer.issuer, signer.serial)
+    if signer.name is not None:
+        name = issuer_and_serial(encoded)
+        same = structures.encode(name.issuer) == structures.encode(signer.name.issuer)
+        return same and name.serial == signer.name.serial
     certificate = certificates.load_certificate(encoded)
     named = certificates.extension(certificate, x509.SubjectKeyIdentifier)
     return named is not None and named.digest == signer.key_identifier
@@ -212,45 +216,39 @@ def sign(
     *,
     chain: Iterable[x509.Certificate] = (),
     digest: Digest = SHA256,
-    attributes: Mapping[bytes, bytes] | None = None,
+    attributes: Mapping[ObjectIdentifier, object] | None = None,
     detached: bool = False,
 ) -> bytes:
     """
     Make a SignedData over plain data.
 
-    :param attributes: signed attributes besides the two required ones, by
-        object identifier: the DER of the one value.
+    :param attributes: signed attributes besides the two required ones, each
+        with one value.
     """
-    values = {
-        _CONTENT_TYPE: der.oid(DATA),
-        _MESSAGE_DIGEST: der.octets(digest.of(content)),
-        **(attributes or {}),
-    }
-    signed = der.set_of(
-        *(der.sequence(der.oid(oid), der.set_of(value)) for oid, value in values.items())
-    )
+    values = {_CONTENT_TYPE: DATA, _MESSAGE_DIGEST: digest.of(content), **(attributes or {})}
+    # DER sorts what is in a SET.
+    encoded = sorted(structures.encode(_attribute(*each)) for each in values.items())
+    sent = [structures.decode(TLV, each) for each in encoded]
+    signed = structures.set_as_sent(sent)
     if isinstance(key, rsa.RSAPrivateKey):
         signature = key.sign(signed, padding.PKCS1v15(), digest.algorithm)
-        algorithm = der.sequence(der.oid(_RSA), der.null())
+        algorithm = [structures.tlv(_RSA), structures.tlv(asn1.Null())]
     else:
         signature = key.sign(signed, ec.ECDSA(digest.algorithm))
-        algorithm = der.sequence(der.oid(digest.with_ecdsa))
-    encoded = certificates.certificate_der(certificate)
-    issuer, serial = issuer_and_serial(encoded)
-    digest_algorithm = der.sequence(der.oid(digest.oid), der.null())
-    signer = der.sequence(
-        der.integer(1),
-        der.sequence(issuer, der.integer(serial)),
-        digest_algorithm,
-        bytes((der.CONTEXT_0,)) + signed[1:],
-        algorithm,
-        der.octets(signature),
+        algorithm = [structures.tlv(digest.with_ecdsa)]
+    own = certificates.certificate_der(certificate)
+    signer = structures.SignerInfo(
+        version=1,
+        signer=asn1.Variant(issuer_and_serial(own), "name"),
+        digest=[structures.tlv(digest.oid), structures.tlv(asn1.Null())],
+        signed_attributes=sent,
+        algorithm=algorithm,
+        signature=signature,
+        unsigned_attributes=None,
     )
-    content_part = b"" if detached else der.element(der.CONTEXT_0, der.octets(content))
     others = [certificates.certificate_der(each) for each in chain]
-    return write(
-        der.set_of(digest_algorithm),
-        der.sequence(der.oid(DATA), content_part),
-        [encoded, *others],
-        [signer],
-    )
+    return write(None if detached else content, [own, *others], [signer], [digest.oid])
+
+
+def _attribute(oid: ObjectIdentifier, value: object) -> structures.Attribute:
+    return structures.Attribute(oid=oid, values=asn1.SetOf([structures.tlv(value)]))

@@ -13,18 +13,19 @@ from collections.abc import Callable
 
 import attrs
 from cryptography import x509
+from cryptography.hazmat import asn1
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher as BlockCipher
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
+from cryptography.x509 import ObjectIdentifier
 
 from mdmd.errors import BadCertificate
-from mdmd.pki import certificates, der
-from mdmd.pki.signed_data import DATA, issuer_and_serial
+from mdmd.pki import ber, certificates, structures
+from mdmd.pki.structures import NotDer, issuer_and_serial
 
-_ENVELOPED_DATA = der.identifier("1.2.840.113549.1.7.3")
-_RSA = der.identifier("1.2.840.113549.1.1.1")
+_RSA = ObjectIdentifier("1.2.840.113549.1.1.1")
 _MOST_RECIPIENTS = 8
 
 
@@ -33,7 +34,7 @@ class Cipher:
     """A content cipher, in CBC mode."""
 
     name: str
-    oid: bytes
+    oid: ObjectIdentifier
     key_size: int  # bytes
     block_size: int  # bytes
     legacy: bool = False
@@ -47,11 +48,11 @@ class Cipher:
 
 
 _AES = "2.16.840.1.101.3.4.1"
-AES128 = Cipher("aes128-cbc", der.identifier(f"{_AES}.2"), 16, 16)
-AES192 = Cipher("aes192-cbc", der.identifier(f"{_AES}.22"), 24, 16)
-AES256 = Cipher("aes256-cbc", der.identifier(f"{_AES}.42"), 32, 16)
-DES3 = Cipher("des-ede3-cbc", der.identifier("1.2.840.113549.3.7"), 24, 8, legacy=True)
-DES = Cipher("des-cbc", der.identifier("1.3.14.3.2.7"), 8, 8, legacy=True)
+AES128 = Cipher("aes128-cbc", ObjectIdentifier(f"{_AES}.2"), 16, 16)
+AES192 = Cipher("aes192-cbc", ObjectIdentifier(f"{_AES}.22"), 24, 16)
+AES256 = Cipher("aes256-cbc", ObjectIdentifier(f"{_AES}.42"), 32, 16)
+DES3 = Cipher("des-ede3-cbc", ObjectIdentifier("1.2.840.113549.3.7"), 24, 8, legacy=True)
+DES = Cipher("des-cbc", ObjectIdentifier("1.3.14.3.2.7"), 8, 8, legacy=True)
 _CIPHERS = {each.oid: each for each in (AES128, AES192, AES256, DES3, DES)}
 
 
@@ -59,7 +60,7 @@ _CIPHERS = {each.oid: each for each in (AES128, AES192, AES256, DES3, DES)}
 class Envelope:
     """An EnvelopedData as read, still closed."""
 
-    keys: tuple[tuple[bytes, int, bytes], ...] = attrs.field(repr=False)  # issuer, serial, key
+    recipients: tuple[structures.Recipient, ...] = attrs.field(repr=False)
     cipher: Cipher | None  # None: one that we don't know
     vector: bytes = attrs.field(repr=False)
     ciphertext: bytes = attrs.field(repr=False)
@@ -83,24 +84,27 @@ def seal_for(
     padder = PKCS7(cipher.block_size * 8).padder()
     encryptor = cipher.machine(key, vector).encryptor()
     ciphertext = encryptor.update(padder.update(content) + padder.finalize())
-    issuer, serial = issuer_and_serial(certificates.certificate_der(recipient))
-    body = der.sequence(
-        der.integer(0),
-        der.set_of(
-            der.sequence(
-                der.integer(0),
-                der.sequence(issuer, der.integer(serial)),
-                der.sequence(der.oid(_RSA), der.null()),
-                der.octets(public_key.encrypt(key, padding.PKCS1v15())),
-            )
-        ),
-        der.sequence(
-            der.oid(DATA),
-            der.sequence(der.oid(cipher.oid), der.octets(vector)),
-            der.element(der.CONTEXT_0_PRIMITIVE, ciphertext + encryptor.finalize()),
-        ),
+    recipient_info = structures.Recipient(
+        version=0,
+        name=issuer_and_serial(certificates.certificate_der(recipient)),
+        algorithm=structures.Algorithm(oid=_RSA, parameters=asn1.Null()),
+        encrypted_key=public_key.encrypt(key, padding.PKCS1v15()),
     )
-    return der.sequence(der.oid(_ENVELOPED_DATA), der.element(der.CONTEXT_0, body))
+    body = structures.EnvelopedData(
+        version=0,
+        originator=None,
+        recipients=asn1.SetOf([recipient_info]),
+        encrypted=structures.EncryptedContent(
+            content_type=structures.DATA,
+            algorithm=structures.AlgorithmWith(oid=cipher.oid, parameters=structures.tlv(vector)),
+            whole=ciphertext + encryptor.finalize(),
+            pieces=None,
+        ),
+        attributes=None,
+    )
+    return structures.encode(
+        structures.EnvelopedMessage(content_type=structures.ENVELOPED_DATA, content=body)
+    )
 
 
 def read(blob: bytes) -> Envelope:
@@ -110,10 +114,8 @@ def read(blob: bytes) -> Envelope:
     :raises BadCertificate: it is not one.
     """
     try:
-        if blob[1:2] == b"\x80":
-            blob = der.from_ber(blob)
-        return _read(blob)
-    except der.DerError as error:
+        return _read(ber.to_der(blob) if ber.is_streamed(blob) else blob)
+    except NotDer as error:
         raise BadCertificate("not a CMS EnvelopedData") from error
 
 
@@ -124,8 +126,10 @@ def open_with(envelope: Envelope, certificate: x509.Certificate, key: rsa.RSAPri
     :raises BadCertificate: it is for someone else, or it does not open. The text
         never says why: that would help to guess at the content.
     """
-    named = issuer_and_serial(certificates.certificate_der(certificate))
-    encrypted = [each for *who, each in envelope.keys if tuple(who) == named]
+    named = structures.encode(issuer_and_serial(certificates.certificate_der(certificate)))
+    encrypted = [
+        each.encrypted_key for each in envelope.recipients if structures.encode(each.name) == named
+    ]
     cipher = envelope.cipher
     if cipher is None or len(encrypted) != 1:
         raise BadCertificate("the envelope is for another recipient")
@@ -142,45 +146,13 @@ def open_with(envelope: Envelope, certificate: x509.Certificate, key: rsa.RSAPri
 
 
 def _read(blob: bytes) -> Envelope:
-    outside = der.Reader(blob)
-    info = outside.open(der.SEQUENCE)
-    outside.end()
-    if info.value(der.OID) != _ENVELOPED_DATA:
-        raise der.DerError("another content type")
-    wrapped = info.open(der.CONTEXT_0)
-    info.end()
-    body = wrapped.open(der.SEQUENCE)
-    wrapped.end()
-    body.integer()  # version
-    if body.peek() == der.CONTEXT_0:
-        body.element()  # originator: certificates we don't need
-    recipients = body.open(der.SET)
-    keys: list[tuple[bytes, int, bytes]] = []
-    while recipients.peek() != -1 and len(keys) < _MOST_RECIPIENTS:
-        keys.append(_read_recipient(recipients.open(der.SEQUENCE)))
-    encrypted = body.open(der.SEQUENCE)
-    encrypted.value(der.OID)
-    algorithm = encrypted.open(der.SEQUENCE)
-    cipher = _CIPHERS.get(algorithm.value(der.OID))
-    vector = algorithm.value(der.OCTETS) if cipher is not None else b""
-    return Envelope(tuple(keys), cipher, vector, _read_ciphertext(encrypted))
-
-
-def _read_recipient(reader: der.Reader) -> tuple[bytes, int, bytes]:
-    reader.integer()  # version
-    both = reader.open(der.SEQUENCE)
-    issuer, serial = both.element(), both.integer()
-    if reader.open(der.SEQUENCE).value(der.OID) != _RSA:
-        raise der.DerError("another key encryption than RSA")
-    key = reader.value(der.OCTETS)
-    reader.end()
-    return issuer, serial, key
-
-
-def _read_ciphertext(reader: der.Reader) -> bytes:
-    if reader.peek() == der.CONTEXT_0_PRIMITIVE:
-        return reader.value(der.CONTEXT_0_PRIMITIVE)
-    chunks, parts = reader.open(der.CONTEXT_0), []
-    while chunks.peek() != -1:
-        parts.append(chunks.value(der.OCTETS))
-    return b"".join(parts)
+    message = structures.decode(structures.EnvelopedMessage, blob)
+    if message.content_type != structures.ENVELOPED_DATA:
+        raise NotDer("another content type")
+    recipients, encrypted = message.content.recipients.as_list(), message.content.encrypted
+    if any(each.algorithm.oid != _RSA for each in recipients[:_MOST_RECIPIENTS]):
+        raise NotDer("another key encryption than RSA")
+    cipher = _CIPHERS.get(encrypted.algorithm.oid)
+    vector = b"" if cipher is None else structures.parse(bytes, encrypted.algorithm.parameters)
+    ciphertext = b"".join(encrypted.pieces or ()) if encrypted.whole is None else encrypted.whole
+    return Envelope(tuple(recipients[:_MOST_RECIPIENTS]), cipher, vector, ciphertext)

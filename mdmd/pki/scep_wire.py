@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 import attrs
+from cryptography.hazmat import asn1
+from cryptography.x509 import ObjectIdentifier
 
-from mdmd.pki import der
+from mdmd.pki import structures
+from mdmd.pki.structures import TLV, NotDer
 
 CA_CERTIFICATE_TYPE = "application/x-x509-ca-cert"
 CA_RA_CERTIFICATE_TYPE = "application/x-x509-ca-ra-cert"
@@ -49,14 +52,17 @@ FAIL_INFO = {
 }
 FAIL_WORD = {number: word for word, number in FAIL_INFO.items()}
 
-_MESSAGE_TYPE = der.identifier("2.16.840.1.113733.1.9.2")
-_STATUS = der.identifier("2.16.840.1.113733.1.9.3")
-_FAIL_INFO = der.identifier("2.16.840.1.113733.1.9.4")
-_SENDER_NONCE = der.identifier("2.16.840.1.113733.1.9.5")
-_RECIPIENT_NONCE = der.identifier("2.16.840.1.113733.1.9.6")
-_TRANSACTION = der.identifier("2.16.840.1.113733.1.9.7")
+_MESSAGE_TYPE = ObjectIdentifier("2.16.840.1.113733.1.9.2")
+_STATUS = ObjectIdentifier("2.16.840.1.113733.1.9.3")
+_FAIL_INFO = ObjectIdentifier("2.16.840.1.113733.1.9.4")
+_SENDER_NONCE = ObjectIdentifier("2.16.840.1.113733.1.9.5")
+_RECIPIENT_NONCE = ObjectIdentifier("2.16.840.1.113733.1.9.6")
+_TRANSACTION = ObjectIdentifier("2.16.840.1.113733.1.9.7")
 
-_TEXTS = (der.PRINTABLE, der.UTF8, der.IA5)
+# The tags of PrintableString, UTF8String and IA5String.
+_TEXTS = (b"\x13", b"\x0c", b"\x16")
+
+Attributes = Mapping[ObjectIdentifier, list[TLV]]
 
 
 @attrs.frozen
@@ -70,9 +76,9 @@ class Header:
     status: str = ""
     fail_info: str = ""  # the number
 
-    def attributes(self) -> dict[bytes, bytes]:
-        """Write them as CMS wants them: DER by object identifier."""
-        values = {
+    def attributes(self) -> dict[ObjectIdentifier, object]:
+        """Write them as CMS wants them: one value each, by object identifier."""
+        values: dict[ObjectIdentifier, object] = {
             _MESSAGE_TYPE: _text(self.message_type),
             _TRANSACTION: _text(self.transaction),
         }
@@ -81,13 +87,13 @@ class Header:
         if self.fail_info:
             values[_FAIL_INFO] = _text(self.fail_info)
         if self.sender_nonce:
-            values[_SENDER_NONCE] = der.octets(self.sender_nonce)
+            values[_SENDER_NONCE] = self.sender_nonce
         if self.recipient_nonce:
-            values[_RECIPIENT_NONCE] = der.octets(self.recipient_nonce)
+            values[_RECIPIENT_NONCE] = self.recipient_nonce
         return values
 
 
-def read_header(attributes: Mapping[bytes, bytes]) -> Header:
+def read_header(attributes: Attributes) -> Header:
     """Read a header; a field that is missing, malformed or too long stays empty."""
     return Header(
         message_type=_read_text(attributes, _MESSAGE_TYPE, 4),
@@ -99,25 +105,27 @@ def read_header(attributes: Mapping[bytes, bytes]) -> Header:
     )
 
 
-def _text(value: str) -> bytes:
-    return der.element(der.PRINTABLE, value.encode("ascii"))
-
-
-def _read_text(attributes: Mapping[bytes, bytes], oid: bytes, longest: int) -> str:
-    reader = der.Reader(attributes.get(oid, b""))
+def _text(value: str) -> asn1.PrintableString | asn1.IA5String:
     try:
-        text = reader.value(reader.peek()) if reader.peek() in _TEXTS else b""
-        reader.end()
-    except der.DerError:
+        return asn1.PrintableString(value)
+    except ValueError:
+        # A requester's own transactionID, given back as it came.
+        return asn1.IA5String(value)
+
+
+def _read_text(attributes: Attributes, oid: ObjectIdentifier, longest: int) -> str:
+    values = attributes.get(oid, [])
+    # Some clients write another kind, or characters that a PrintableString may not have.
+    if len(values) != 1 or values[0].tag_bytes not in _TEXTS:
         return ""
+    text = bytes(values[0].data)
     return text.decode() if len(text) <= longest and text.isascii() else ""
 
 
-def _read_nonce(attributes: Mapping[bytes, bytes], oid: bytes) -> bytes:
-    reader = der.Reader(attributes.get(oid, b""))
+def _read_nonce(attributes: Attributes, oid: ObjectIdentifier) -> bytes:
+    values = attributes.get(oid, [])
     try:
-        nonce = reader.value(der.OCTETS)
-        reader.end()
-    except der.DerError:
+        nonce = structures.parse(bytes, values[0]) if len(values) == 1 else b""
+    except NotDer:
         return b""
     return nonce if len(nonce) <= _LONGEST_NONCE else b""
