@@ -1,0 +1,63 @@
+"""Find commands in the catalogue; each is read from its file when it is first asked for."""
+
+import difflib
+import json
+from functools import cache
+from pathlib import Path
+
+from mdmd.errors import NotHere
+from mdmd.mdm.catalogue.entry import Entry, read_entry
+
+COMMANDS = Path(__file__).with_name("commands")
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """List the RequestTypes that are known, sorted."""
+    return tuple(sorted(path.stem for path in COMMANDS.glob("*.json")))
+
+
+def entry(name: str) -> Entry | None:
+    """Give one command, None if the catalogue does not have it."""
+    # Only names of the list: this one may have come from outside.
+    return _read(name) if name in names() else None
+
+
+def need(name: str) -> Entry:
+    """
+    Give one command.
+
+    :raises NotHere: there is none of this name; the text has the nearest one.
+    """
+    found = entry(name)
+    if found is None:
+        raise NotHere(f"no command {name[:60]!a}{nearest(name, names())}")
+    return found
+
+
+def entries() -> list[Entry]:
+    """Give all commands, by name."""
+    return [_read(name) for name in names()]
+
+
+def search(word: str = "", platform: str = "") -> list[Entry]:
+    """Give the commands that ``platform`` knows and in whose texts or keys ``word`` is."""
+    word, platform = word.casefold(), platform.casefold()
+    return [
+        each
+        for each in entries()
+        if (not platform or platform in map(str.casefold, each.platforms))
+        and word in " ".join([each.name, each.does, *each.keys]).casefold()
+    ]
+
+
+def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
+    """Suggest the nearest of ``known``, as the end of a sentence; "" if none is near."""
+    by_fold = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(word.casefold(), by_fold, n=1, cutoff=0.6)
+    return f" (did you mean {by_fold[close[0]]}?)" if close else ""
+
+
+@cache
+def _read(name: str) -> Entry:
+    return read_entry(name, json.loads((COMMANDS / f"{name}.json").read_bytes()))
