@@ -256,7 +256,7 @@ class Notification:
     topic: str
     token: bytes = attrs.field(repr=False)
     push_magic: str = attrs.field(repr=False)
-    expiration: int = 0  # epoch seconds; 0: deliver now or drop
+    expiration: int = 0  # epoch seconds; 0: as the push service is set
 
 
 @attrs.frozen
@@ -267,6 +267,7 @@ class PushOutcome:
     status: int = 0  # HTTP status, 0 if none came
     reason: str = ""  # APNs' word, or ours in words when there was no answer
     apns_id: str = ""
+    maybe_twice: bool = False  # a first sending got no answer: APNs may have both
 
 
 class IPushService(Protocol):

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mdmd.apns.conversation import Conversation, Ended
+from mdmd.apns.conversation import Conversation, Ended, Fate
 from mdmd.apns.reasons import decide_goodbye
 from mdmd.apns.timing import Clock, Timer, stop_timer
 from mdmd.apns.tls import ALPN, explain
@@ -75,33 +75,42 @@ class Connection(Protocol):
         self._heard = self._pinged = 0.0
         self._why: PushOutcome | None = None  # our own reason to give up
         self.opened_at = 0.0
+        self.answered = 0  # notifications that APNs has answered
         self.trouble = PushOutcome(Decision.RETRY)  # what ended it, once it is ended
+        self.retired = False  # it was told to drain
+        self._flushing = False
 
     # -- for the line ---------------------------------------------------------
 
     @property
     def usable(self) -> bool:
         """Say whether it takes notifications."""
-        return self._conversation.ready and not self._conversation.draining
+        return self._conversation.ready and not self._conversation.draining and not self._why
 
     @property
     def held(self) -> int:
         """Count the notifications it has taken that have not ended."""
         return self._conversation.held
 
+    @property
+    def room(self) -> int:
+        """Count the notifications that it could send at once."""
+        return 0 if self._why else self._conversation.room
+
     def send(self, notification: Notification) -> int:
         """Take a notification; return its ticket. Only when :attr:`usable`."""
         ticket = self._conversation.send(notification)
-        self._flush()
+        self._flush_soon()
         return ticket
 
     def cancel(self, ticket: int) -> None:
         """Forget a notification; it is not reported any more."""
         self._conversation.cancel(ticket)
-        self._flush()
+        self._flush_soon()
 
     def drain(self) -> None:
         """Take nothing new, give back what has not left, close after the last answer."""
+        self.retired = True
         self._report(self._conversation.drain())
         self._close_when_done()
 
@@ -159,8 +168,8 @@ class Connection(Protocol):
         goodbye = self._conversation.goodbye
         if goodbye and goodbye != "NO_ERROR":
             return PushOutcome(decide_goodbye(goodbye), reason=f"APNs said goodbye: {goodbye}")
-        error = ConnectionDone() if failure is None else failure.value
-        return explain(error, self._host)
+        error = None if failure is None else failure.value
+        return explain(error or ConnectionDone(), self._host)
 
     def _give_up(self, reason: str) -> None:
         self._why = PushOutcome(Decision.ALARM, reason=reason)
@@ -173,12 +182,20 @@ class Connection(Protocol):
             self._schedule(CLOSE_TIMEOUT, self.transport.abortConnection)
 
     def _flush(self) -> None:
+        self._flushing = False
         data = self._conversation.data_to_send()
         if data and self.transport is not None:
             self.transport.write(data)
 
+    def _flush_soon(self) -> None:
+        """Write once for all that is sent in this turn: a TLS record a push costs more than h2."""
+        if not self._flushing:
+            self._flushing = True
+            self._clock.callLater(0, self._flush)
+
     def _report(self, ended: list[Ended]) -> None:
         for each in ended:
+            self.answered += each.fate is Fate.ANSWERED
             self._ended(self, each)
 
     def _close_when_done(self) -> None:

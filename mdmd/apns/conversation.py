@@ -16,6 +16,7 @@ Source: RFC 9113; Apple, "Sending notification requests to APNs".
 
 import contextlib
 import json
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
@@ -42,6 +43,8 @@ MAX_PAYLOAD = 4096  # bytes, Apple's limit
 MAX_TOKEN = 100  # bytes; Apple's are 32 and say they may grow
 MAX_ANSWER = 4096  # bytes of a response's body that are read; more resets the stream
 MAX_REASON = 100  # characters
+
+MOST_STREAMS = 5000  # in flight at once, even if APNs sets no limit
 
 # Stream numbers end at 2**31 - 1. Leave the connection a little before.
 LAST_STREAM = 2**31 - 1000
@@ -137,7 +140,7 @@ class Conversation:
             HeaderTuple(b"apns-priority", b"10"),
         ]
         self._input = bytearray()
-        self._waiting: dict[int, Notification] = {}  # by ticket, in order
+        self._waiting: OrderedDict[int, Notification] = OrderedDict()  # by ticket
         self._streams: dict[int, _Stream] = {}
         self._stream_of: dict[int, int] = {}  # by ticket
         self._blocked: dict[int, None] = {}  # streams with an unsent rest, in order
@@ -157,6 +160,13 @@ class Conversation:
     def in_flight(self) -> int:
         """Count the notifications that left and are not answered."""
         return len(self._streams)
+
+    @property
+    def room(self) -> int:
+        """Count the notifications that would leave at once."""
+        if not self.ready or self.draining:
+            return 0
+        return max(0, self._most_streams() - self.held)
 
     @property
     def draining(self) -> bool:
@@ -243,8 +253,7 @@ class Conversation:
         for stream_id in list(self._blocked):
             self._send_body(stream_id, self._streams[stream_id])
         while self._waiting and self._may_open():
-            ticket = next(iter(self._waiting))
-            self._open(ticket, self._waiting.pop(ticket))
+            self._open(*self._waiting.popitem(last=False))
 
     def _may_open(self) -> bool:
         # Before its settings we do not know how many streams APNs takes: it can be 1.
@@ -254,9 +263,11 @@ class Conversation:
             self._draining = True
             return False
         return (
-            len(self._streams) < self._h2.remote_settings.max_concurrent_streams
-            and self._h2.outbound_flow_control_window > 0
+            len(self._streams) < self._most_streams() and self._h2.outbound_flow_control_window > 0
         )
+
+    def _most_streams(self) -> int:
+        return min(MOST_STREAMS, self._h2.remote_settings.max_concurrent_streams)
 
     def _open(self, ticket: int, notification: Notification) -> None:
         stream_id, self._next_stream = self._next_stream, self._next_stream + 2

@@ -11,9 +11,9 @@ from twisted.internet.error import ConnectionDone, ConnectionLost, DNSLookupErro
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
-from mdmd.apns.certificate import PushCertificate
 from mdmd.errors import BadCertificate
 from mdmd.interfaces import Decision, PushOutcome
+from mdmd.pki.pushcert import PushCertificate
 
 ALPN = b"h2"
 
