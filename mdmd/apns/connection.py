@@ -177,9 +177,9 @@ class Connection(Protocol):
 
     def _hang_up(self) -> None:
         if self.transport is not None and not self.closed.called:
-            self.transport.loseConnection()
             # A peer that does not answer the TLS goodbye would keep us waiting for ever.
             self._schedule(CLOSE_TIMEOUT, self.transport.abortConnection)
+            self.transport.loseConnection()
 
     def _flush(self) -> None:
         self._flushing = False

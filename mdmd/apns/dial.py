@@ -2,13 +2,13 @@
 
 import base64
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError
-from twisted.internet.interfaces import IAddress, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -45,7 +45,7 @@ class Dialer:
         self._port = port
         self._trust = trust
         if proxy is None:
-            self._road: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port, timeout)
+            self._road: Any = HostnameEndpoint(reactor, host, port, timeout)
         else:
             self._road = ProxyEndpoint(reactor, proxy, host, port, timeout)
 
@@ -56,7 +56,9 @@ class Dialer:
         :raises NotConnected: with the reason; the connection is of no use then.
         """
         try:
-            endpoint = wrapClientTLS(client_tls(self._host, certificate, self._trust), self._road)
+            endpoint: Any = wrapClientTLS(
+                client_tls(self._host, certificate, self._trust), self._road
+            )
             await endpoint.connect(Factory.forProtocol(lambda: connection))
         except ConnectingCancelledError:
             raise CancelledError() from None
@@ -80,7 +82,7 @@ class ProxyEndpoint:
     def __init__(self, reactor: Any, proxy: str, host: str, port: int, timeout: float) -> None:
         parts = urlsplit(proxy)
         assert parts.hostname is not None, "the configuration has checked it"
-        self._proxy = HostnameEndpoint(reactor, parts.hostname, parts.port or 80, timeout)
+        self._proxy: Any = HostnameEndpoint(reactor, parts.hostname, parts.port or 80, timeout)
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
         if parts.username is not None:
@@ -94,7 +96,7 @@ class ProxyEndpoint:
 
     async def _connect(self, inner: IProtocolFactory) -> Any:
         done: Deferred[Any] = Deferred()
-        tunnel = _Tunnel(self._ask, inner.buildProtocol, done)
+        tunnel = _Tunnel(self._ask, cast(Any, inner).buildProtocol, done)
         try:
             await self._proxy.connect(Factory.forProtocol(lambda: tunnel))
         except (CancelledError, ConnectingCancelledError):
@@ -117,7 +119,7 @@ class _Tunnel(Protocol):
     def __init__(
         self,
         ask: bytes,
-        build: Callable[[IAddress], Any],
+        build: Callable[[Any], Any],
         done: "Deferred[Any]",
     ) -> None:
         self._ask = ask

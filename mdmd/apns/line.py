@@ -17,6 +17,7 @@ through to see whether it is over.
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -232,7 +233,7 @@ class Line:
             if not self._waiting:
                 self._queue.clear()
                 return
-        if not any(each.usable for each in self._sent):
+        if self._waiting and not any(each.usable for each in self._sent):
             self._connect_soon()
 
     def _ended(self, connection: Connection, ended: Ended) -> None:
@@ -324,9 +325,9 @@ class Line:
             self._dialing = Deferred.fromCoroutine(self._connect(self._certificate, self.version))
             self._dialing.addBoth(self._dialed)
 
-    def _dialed(self, result: Failure | None) -> None:
+    def _dialed(self, result: Any) -> None:
         self._dialing = None
-        if isinstance(result, Failure) and not result.check(CancelledError):
+        if isinstance(result, Failure) and not isinstance(result.value, CancelledError):
             log.failure("connecting to APNs failed in a way nobody thought of", result)
             self._came_to_nothing(PushOutcome(Decision.RETRY, reason="no connection to APNs"))
         elif not self._stopping:
