@@ -20,6 +20,11 @@ from mdmd.store.wire import Wire, explain, greet
 log = Logger()
 
 
+class _Wires(Factory):
+    protocol = Wire
+    noisy = False
+
+
 async def dial(reactor: Any, address: Address, timeout: float, ca: Path | None) -> Wire:
     """
     Connect and log in.
@@ -33,6 +38,19 @@ async def dial(reactor: Any, address: Address, timeout: float, ca: Path | None) 
         return await attempt
     except DeferredTimeout:
         raise StoreUnavailable("no answer in time") from None
+
+
+async def reach(reactor: Any, address: Address, timeout: float) -> Wire:
+    """
+    Connect to a socket without logging in or looking at the server.
+
+    :raises StoreUnavailable: nobody listens there.
+    """
+    return await _connect(_endpoint(reactor, address, timeout, None), _nothing)
+
+
+async def _nothing(wire: Wire) -> None:
+    pass
 
 
 async def _dial(reactor: Any, address: Address, timeout: float, ca: Path | None) -> Wire:
@@ -69,7 +87,7 @@ def _roots(ca: Path | None) -> Any:  # an IOpenSSLTrustRoot, None for the system
 
 async def _connect(endpoint: Any, prepare: Callable[[Wire], Any]) -> Wire:
     try:
-        wire: Wire = await endpoint.connect(Factory.forProtocol(Wire))
+        wire: Wire = await endpoint.connect(_Wires())
     except CancelledError:
         raise
     except Exception as error:  # whatever an endpoint may meet: DNS, the system, TLS

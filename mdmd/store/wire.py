@@ -20,6 +20,10 @@ Waiting = tuple["Deferred[Any]", float]  # where the answer goes, and until when
 OLDEST = (6, 2)
 
 
+class StillLoading(StoreUnavailable):
+    """The server has not read its data from disk yet."""
+
+
 def encode(words: Iterable[Word]) -> bytes:
     """Write one command as the protocol wants it."""
     parts = []
@@ -73,6 +77,12 @@ class Wire(RedisProtocol):  # type: ignore[misc]  # it has no types
             return await gatherResults(answers, consumeErrors=True)
         except FirstError as error:
             raise StoreUnavailable(self._why or str(error.subFailure.value)) from None
+
+    def tell(self, *words: Word) -> None:
+        """Send a command whose answer nobody waits for."""
+        answer: Deferred[Any] = Deferred()
+        answer.addErrback(lambda _: None)
+        self.send(encode(words), (answer, float("inf")))
 
     def overdue(self, now: float) -> bool:
         """Say whether an answer is late; in order as they are, the ones behind it are late too."""
@@ -188,7 +198,7 @@ def check_info(info: bytes) -> None:
     if facts.get("redis_mode") == "cluster":
         raise StoreUnavailable("it is part of a cluster, which mdmd does not use")
     if facts.get("loading", "0") != "0":
-        raise StoreUnavailable("it is still loading its data")
+        raise StillLoading("it is still loading its data")
     if facts.get("role", "master") != "master":
         raise StoreUnavailable("it is a replica, which takes no writes")
     policy = facts.get("maxmemory_policy", "noeviction")
