@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mdmd.cli import demo, init
+from mdmd.cli import demo, init, sim
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -15,7 +15,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--state", metavar="DIR", help="the state folder (default /var/lib/mdmd)")
     parser.add_argument("--json", action="store_true", help="answer in JSON")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for group in (init, demo):
+    for group in (init, demo, sim):
         group.add_parser(verbs)
     args = parser.parse_args(words)
     return int(args.run(args))
