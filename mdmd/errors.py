@@ -52,6 +52,10 @@ class NotAllowed(MdmdError):
     """The operator's role does not reach this far."""
 
 
+class InternalError(MdmdError):
+    """mdmd itself failed; its log says how. Nothing of the inside is told to the caller."""
+
+
 class StoreUnavailable(MdmdError):
     """
     The store did not answer in time, or the connection broke.

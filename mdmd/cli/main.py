@@ -1,24 +1,98 @@
-"""``mdmctl``: one module for each group of verbs; each imports what it needs when it runs."""
+"""
+``mdmctl``: the operators' command line.
+
+A group of verbs is a module with ``add_parser(subparsers)``, which declares them
+and loads nothing else; each verb sets ``run=``, a function that takes the parsed
+arguments and returns the exit status. The options that every verb takes are
+added here, so that they may stand before or after it.
+
+Exit statuses: 0 done; 1 refused or failed, the reason is on standard error;
+2 a wrong command line; 3 no daemon answers; 4 the role does not reach that far;
+5 a device answered with an error, or not in time; 130 interrupted.
+"""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 
-from mdmd.cli import demo, init, sim
+from mdmd.cli.exits import FAILED, INTERRUPTED
+from mdmd.errors import MdmdError
+
+# A new group of verbs: one module, one name here.
+GROUPS = ("init", "demo", "sim", "fleet", "send", "queue", "events", "server")
+
+_DEFAULTS = {"state": None, "config": None, "json": False}
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run one command; the answer is the exit status."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line, return its exit status."""
+    try:
+        args = make_parser().parse_args(argv, argparse.Namespace(**_DEFAULTS))
+        return int(args.run(args) or 0)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `mdmctl … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (MdmdError, OSError) as error:
+        sys.stderr.write(f"mdmctl: {error}\n")
+        return FAILED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Declare every verb; nothing but argparse is loaded."""
     parser = argparse.ArgumentParser(
-        prog="mdmctl", description="Look after mdmd, an MDM server for Apple devices."
+        prog="mdmctl",
+        description="Look into a running mdmd and act on it.",
+        epilog=(
+            "Exit status: 0 done, 1 refused or failed, 2 wrong command line, 3 no daemon answers, "
+            "4 not allowed, 5 a device answered with an error or not in time, 130 interrupted. "
+            "An ID is an enrollment id or a serial number."
+        ),
     )
-    parser.add_argument("--state", metavar="DIR", help="the state folder (default /var/lib/mdmd)")
-    parser.add_argument("--json", action="store_true", help="answer in JSON")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for group in (init, demo, sim):
-        group.add_parser(verbs)
-    args = parser.parse_args(words)
-    return int(args.run(args))
+    subparsers = parser.add_subparsers(metavar="VERB", required=True)
+    for name in GROUPS:
+        import_module(f"mdmd.cli.{name}").add_parser(subparsers)
+    _add_common(parser)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the options of all verbs to a parser and those below it, unless it has its own."""
+    # SUPPRESS: what was given before the verb is not overwritten by a default after it.
+    for option, metavar, help in (
+        ("--state", "DIR", "the daemon's state folder (default /var/lib/mdmd)"),
+        ("--config", "FILE", "the daemon's configuration, to find its socket"),
+    ):
+        if option not in parser._option_string_actions:
+            parser.add_argument(option, metavar=metavar, help=help, default=argparse.SUPPRESS)
+    if "--json" not in parser._option_string_actions:
+        parser.add_argument(
+            "--json", action="store_true", help="print data", default=argparse.SUPPRESS
+        )
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in dict.fromkeys(action.choices.values()):
+                _add_common(each)
+
+
+def socket_path(args: argparse.Namespace) -> Path:
+    """
+    Say where the daemon's unix socket is.
+
+    ``--state``, then ``--config``, then $MDMD_CONFIG, then the usual places.
+
+    :raises ConfigError: the configuration has a mistake.
+    :raises NotHere: it has no unix socket for operators.
+    """
+    from mdmd.cli.places import find_socket
+
+    return find_socket(
+        getattr(args, "state", None), getattr(args, "config", None), os.environ.get("MDMD_CONFIG")
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,171 @@
+"""
+The way to the daemon: a verb is a coroutine that makes calls, and reads like a script.
+
+Twisted is loaded here, when a verb runs, and nowhere before.
+"""
+
+import argparse
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as twisted_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.error import ConnectError
+from twisted.python.failure import Failure
+from twisted.spread import pb
+from twisted.spread.jelly import globalSecurity
+
+from mdmd import errors
+from mdmd.cli.exits import FAILED, INTERRUPTED, NO_DAEMON, NOT_ALLOWED
+from mdmd.cli.main import socket_path
+from mdmd.errors import InternalError, MdmdError, NotAllowed
+from mdmd.ops.wire import BLOB, ERRORS, PIECE, PROTOCOL
+
+reactor: Any = twisted_reactor
+
+# Not an error: how a failure of the daemon's is spelled.
+globalSecurity.allowTypes("twisted.spread.pb.CopyableFailure")
+
+
+class NoDaemon(MdmdError):
+    """Nobody answers on the socket."""
+
+
+class Remote:
+    """
+    The daemon, as the operator's role sees it.
+
+    :ivar session: Perspective Broker's reference, for what is not a plain call.
+    """
+
+    def __init__(self, session: pb.RemoteReference) -> None:
+        self.session = session
+
+    async def call(self, name: str, **arguments: Any) -> Any:
+        """
+        Make one call; values larger than Banana allows go in pieces, both ways.
+
+        :raises MdmdError: what the daemon refused, as the same class and text.
+        """
+        sent = await self._upload(arguments)
+        return await self._download(await self._raw(name, sent))
+
+    async def _raw(self, name: str, arguments: dict[str, Any]) -> Any:
+        try:
+            return await self.session.callRemote(name, **arguments)
+        except pb.RemoteError as error:
+            raise _as_here(error) from None
+        except (pb.PBConnectionLost, pb.DeadReferenceError):
+            raise NoDaemon("the daemon went away; whether it did what was asked is open") from None
+
+    async def _upload(self, value: Any) -> Any:
+        if isinstance(value, bytes) and len(value) > PIECE:
+            number = 0
+            for start in range(0, len(value), PIECE):
+                piece = value[start : start + PIECE]
+                number = await self._raw("blob.append", {"number": number, "piece": piece})
+            return {BLOB: number}
+        if isinstance(value, dict):
+            return {key: await self._upload(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [await self._upload(each) for each in value]
+        return value
+
+    async def _download(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            if BLOB in value and "size" in value:
+                return await self._fetch(value)
+            return {key: await self._download(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [await self._download(each) for each in value]
+        return value
+
+    async def _fetch(self, blob: dict[str, Any]) -> bytes | str:
+        whole = bytearray()
+        while len(whole) < blob["size"]:
+            at = {"number": blob[BLOB], "offset": len(whole)}
+            whole += await self._raw("blob.read", at)
+        return whole.decode() if blob.get("text") else bytes(whole)
+
+
+def _as_here(error: pb.RemoteError) -> MdmdError:
+    kind = error.remoteType
+    name = (kind.decode() if isinstance(kind, bytes) else str(kind)).rpartition(".")[2]
+    if name not in ERRORS:
+        return InternalError(f"{name}: {error.value}")
+    made: MdmdError = getattr(errors, name)(str(error.value))
+    return made
+
+
+async def connect(path: Path) -> Remote:
+    """
+    Connect to a daemon's unix socket and be let in.
+
+    :raises NoDaemon: nobody answers there, or this user may not ask.
+    :raises NotAllowed: the user is no operator.
+    """
+    factory: Any = pb.PBClientFactory()  # type: ignore[no-untyped-call]
+    try:
+        await UNIXClientEndpoint(reactor, str(path), timeout=10).connect(factory)
+    except ConnectError as error:
+        raise NoDaemon(_no_daemon(path, error)) from None
+    try:
+        door = await factory.getRootObject()
+        return Remote(await door.callRemote("enter", PROTOCOL))
+    except pb.RemoteError as error:
+        raise _as_here(error) from None
+    except (pb.PBConnectionLost, pb.DeadReferenceError):
+        raise NoDaemon(f"{path}: the daemon turned the connection away") from None
+
+
+def _no_daemon(path: Path, error: ConnectError) -> str:
+    number = getattr(error, "osError", None)
+    if number == 13:
+        return f"{path}: this user may not use it; be in its group, or ask with sudo"
+    return (
+        f"no daemon answers at {path}; start it: twistd -n mdmd --config "
+        f"{path.parent / 'mdmd.conf'}, or say where it is: --state DIR"
+    )
+
+
+Verb = Callable[[Remote], Awaitable[int | None]]
+
+
+def run(args: argparse.Namespace, verb: Verb) -> int:
+    """Connect, let the verb run, and say how it went, by exit status and in one line."""
+    outcome: list[int] = []
+    path = socket_path(args)
+
+    async def whole() -> int:
+        return await verb(await connect(path)) or 0
+
+    def finished(status: int) -> None:
+        outcome.append(status)
+        reactor.stop()
+
+    def failed(failure: Failure) -> None:
+        finished(_tell(failure))
+
+    def begin() -> None:
+        Deferred.fromCoroutine(whole()).addCallbacks(finished, failed)
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    return outcome[0] if outcome else INTERRUPTED
+
+
+def _tell(failure: Failure) -> int:
+    error = failure.value
+    if isinstance(error, BrokenPipeError):
+        return FAILED
+    sys.stderr.write(f"mdmctl: {error}\n")
+    if isinstance(error, NoDaemon):
+        return NO_DAEMON
+    if isinstance(error, NotAllowed):
+        return NOT_ALLOWED
+    if not isinstance(error, MdmdError | OSError):
+        failure.printTraceback(sys.stderr)  # our own mistake
+    return FAILED

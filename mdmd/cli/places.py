@@ -1,0 +1,39 @@
+"""Where the daemon's socket is."""
+
+import os
+import re
+from pathlib import Path
+
+from mdmd.errors import NotHere
+from mdmd.ops.wire import SOCKET
+
+STATE = Path("/var/lib/mdmd")
+USUAL = Path("/etc/mdmd/mdmd.conf")
+
+
+def find_socket(state: str | None, config: str | None, environment: str | None) -> Path:
+    """
+    Find it by the state folder, else by the configuration, else where it usually is.
+
+    :raises ConfigError: the configuration has a mistake.
+    :raises NotHere: the configuration has no unix socket for operators.
+    """
+    if state:
+        return Path(state) / SOCKET
+    named = config or environment
+    if named:
+        return socket_of(Path(named))
+    if os.access(USUAL, os.R_OK):
+        return socket_of(USUAL)
+    return STATE / SOCKET
+
+
+def socket_of(config: Path) -> Path:
+    """Read a configuration for its socket."""
+    from mdmd.config import load
+
+    for endpoint in load(config).pb.listen:
+        kind, *rest = re.split(r"(?<!\\):", endpoint)
+        if kind == "unix" and rest:
+            return Path(re.sub(r"\\(.)", r"\1", rest[0].removeprefix("address=")))
+    raise NotHere(f"{config}: [pb] listen has no unix socket")

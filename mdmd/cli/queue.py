@@ -1,0 +1,130 @@
+"""``mdmctl queue`` and ``mdmctl results``: what waits, and what was answered."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mdmd.cli.client import Remote
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the verbs."""
+    queue = subparsers.add_parser("queue", help="show, cancel or clear what waits for a device")
+    queue.add_argument("id", metavar="ID")
+    act = queue.add_mutually_exclusive_group()
+    act.add_argument("--cancel", metavar="UUID", help="take this command out")
+    act.add_argument("--clear", action="store_true", help="take all commands out")
+    queue.set_defaults(run=_queue)
+    results = subparsers.add_parser("results", help="show what a device answered")
+    results.add_argument("id", metavar="ID")
+    results.add_argument("uuid", metavar="UUID", nargs="?", help="the whole answer to this command")
+    results.add_argument("--limit", metavar="N", type=int, default=20, help="how many (default 20)")
+    results.add_argument(
+        "--secret", action="store_true", help="read it although a secret is in it (admins)"
+    )
+    results.set_defaults(run=_results)
+
+
+def _queue(args: argparse.Namespace) -> int:
+    from mdmd.cli import show
+    from mdmd.cli.client import run
+
+    json = getattr(args, "json", False)
+
+    async def verb(remote: "Remote") -> None:
+        if args.cancel:
+            gone = await remote.call("queue.cancel", id=args.id, uuid=args.cancel)
+            sent = "it had been sent to the device" if gone["attempts"] else "it was never sent"
+            show.as_json(gone) if json else show.out(f"cancelled {gone['request_type']}; {sent}")
+        elif args.clear:
+            count = await remote.call("queue.clear", id=args.id)
+            show.as_json({"cleared": count}) if json else show.out(f"{count} taken out")
+        else:
+            found = await remote.call("queue.show", id=args.id)
+            show.as_json(found) if json else _print_queue(found)
+
+    return run(args, verb)
+
+
+def _print_queue(found: list[dict[str, Any]]) -> None:
+    from mdmd.cli.show import age, print_table
+
+    print_table(
+        ("UUID", "REQUESTTYPE", "STATE", "QUEUED", "SENT", "TIMES", "NOTNOW"),
+        (
+            (
+                each["uuid"],
+                each["request_type"],
+                each["state"],
+                age(each["queued_at"]),
+                age(each["last_sent"]),
+                each["attempts"],
+                each["not_now_count"] or "",
+            )
+            for each in found
+        ),
+    )
+
+
+def _results(args: argparse.Namespace) -> int:
+    from mdmd.cli import show
+    from mdmd.cli.client import run
+
+    async def verb(remote: "Remote") -> None:
+        if args.uuid:
+            await _one_result(remote, args)
+            return
+        found = await remote.call("results.show", id=args.id, limit=args.limit)
+        if getattr(args, "json", False):
+            show.as_json(found)
+        else:
+            _print_results(found)
+
+    return run(args, verb)
+
+
+async def _one_result(remote: "Remote", args: argparse.Namespace) -> None:
+    from mdmd.cli import show
+
+    name = "results.secret" if args.secret else "results.get"
+    found = await remote.call(name, id=args.id, uuid=args.uuid)
+    raw = found.pop("raw")
+    if getattr(args, "json", False):
+        show.as_json({**found, "answer": answer(raw), "raw": raw})
+        return
+    show.out(f"{found['request_type'] or 'orphan'}  {found['status']}  {found['error']}".rstrip())
+    for line in show.tree(answer(raw), "  "):
+        show.out(line)
+
+
+def answer(raw: bytes) -> dict[str, Any]:
+    """Take out of a report what the device answered, without what only the protocol needs."""
+    from mdmd.errors import BadMessage
+    from mdmd.mdm import plist
+
+    if not raw:
+        return {}
+    try:
+        report = plist.loads(raw)
+    except BadMessage as error:
+        return {"unreadable": str(error)}
+    protocol = {"UDID", "EnrollmentID", "CommandUUID", "Status", "UserID", "EnrollmentUserID"}
+    return {key: value for key, value in report.items() if key not in protocol}
+
+
+def _print_results(found: list[dict[str, Any]]) -> None:
+    from mdmd.cli.show import moment, print_table
+
+    print_table(
+        ("RECEIVED", "REQUESTTYPE", "STATUS", "ERROR", "UUID"),
+        (
+            (
+                moment(each["received_at"]),
+                each["request_type"],
+                each["status"],
+                each["error"],
+                each["uuid"],
+            )
+            for each in found
+        ),
+    )

@@ -1,0 +1,158 @@
+"""How things look: tables that fit the terminal, ages, colour only on a terminal, JSON."""
+
+import base64
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+_GAP = 2
+_LEAST = 6  # a column is not made narrower than this
+
+RED, GREEN, YELLOW, DIM, BOLD = "31", "32", "33", "2", "1"
+
+
+def on_terminal() -> bool:
+    """Say whether somebody is looking."""
+    return sys.stdout.isatty()
+
+
+def colour(text: str, code: str) -> str:
+    """Colour a text, on a terminal only."""
+    if not on_terminal() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def clean(text: object) -> str:
+    """Make a value of somebody else's safe to show on one line of a terminal."""
+    spelled = "" if text is None else str(text)
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in spelled)
+
+
+def out(text: str) -> None:
+    """Print a line."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Say something besides the data."""
+    sys.stderr.write(f"{text}\n")
+
+
+def as_json(value: Any) -> None:
+    """Print data for programs; bytes are in base64, times as in RFC 3339."""
+    out(json.dumps(value, indent=2 if on_terminal() else None, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
+
+
+def width() -> int | None:
+    """Say how wide a line may be; None when nobody is looking."""
+    return shutil.get_terminal_size().columns if on_terminal() else None
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[object]], most: int | None = None
+) -> list[str]:
+    """
+    Lay out rows under headers; the widest columns give way when it is too wide.
+
+    :param most: characters of a line; None: as wide as it is.
+    """
+    cells = [[clean(each) for each in row] for row in rows]
+    widths = [max(len(row[column]) for row in [list(headers), *cells]) for column in _r(headers)]
+    if most is not None:
+        widths = _shrink(widths, most)
+    lines = [_line(headers, widths), *(_line(row, widths) for row in cells)]
+    return [colour(lines[0], BOLD), *lines[1:]]
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table as wide as the terminal at most."""
+    for line in table(headers, rows, width()):
+        out(line)
+
+
+def _r(headers: Sequence[str]) -> range:
+    return range(len(headers))
+
+
+def _shrink(widths: list[int], most: int) -> list[int]:
+    widths = list(widths)
+    while sum(widths) + _GAP * (len(widths) - 1) > most and max(widths) > _LEAST:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    fitted = [_fit(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    return (" " * _GAP).join(fitted).rstrip()
+
+
+def _fit(text: str, width: int) -> str:
+    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
+
+
+def age(milliseconds: int | None, now: float | None = None) -> str:
+    """Say how long ago something was, roughly."""
+    if milliseconds is None:
+        return "never"
+    seconds = (time.time() if now is None else now) - milliseconds / 1000
+    if seconds < 0:
+        return f"in {_span(-seconds)}"
+    return "now" if seconds < 1 else f"{_span(seconds)} ago"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def moment(milliseconds: int | None) -> str:
+    """Say when something was, in local time."""
+    if milliseconds is None:
+        return ""
+    return datetime.fromtimestamp(milliseconds / 1000).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def tree(value: Any, indent: str = "") -> list[str]:
+    """Lay out nested data, one value a line."""
+    if isinstance(value, Mapping):
+        lines = []
+        for key, each in value.items():
+            lines += _branch(f"{indent}{clean(key)}:", each, indent)
+        return lines
+    if isinstance(value, list):
+        lines = []
+        for each in value:
+            lines += _branch(f"{indent}-", each, indent)
+        return lines
+    return [f"{indent}{_leaf(value)}"]
+
+
+def _branch(head: str, value: Any, indent: str) -> list[str]:
+    if isinstance(value, Mapping | list) and value:
+        return [head, *tree(value, f"{indent}  ")]
+    return [f"{head} {_leaf(value)}"]
+
+
+def _leaf(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return clean(value)

@@ -1,0 +1,83 @@
+"""
+Perspective Broker's own protocol, with limits that hold.
+
+Twisted's Banana bounds each string and each list, but not what they add up to,
+and its Jelly makes objects of some classes that mdmd has no use for. Here one
+expression has a bounded size and depth, only plain values and references are
+read, and whatever is not Perspective Broker ends the connection with one line.
+"""
+
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.spread import jelly, pb
+
+log = Logger()
+
+STRANGER = 8 * 1024  # bytes of one expression before the caller is known
+LARGEST = 1024 * 1024  # and after
+DEEPEST = 50  # lists in lists
+
+# How CopyableFailure spells itself: what a client's own method ended with.
+_FAILURE = b"twisted.spread.pb.CopyableFailure"
+
+
+class PlainValues(jelly.SecurityOptions):
+    """Let plain values, references and failures in, nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowTypes("dictionary", "list", "tuple", "long_int", "long", "dict")
+        self.allowTypes("remote", "local", _FAILURE.decode())
+        for each in (b"set", b"frozenset", b"decimal", b"time", b"timedelta"):
+            del self.allowedTypes[each]
+
+    def isTypeAllowed(self, typeName: Any) -> bool:
+        """Twisted's own lets any name with a dot pass."""
+        name = typeName.encode() if isinstance(typeName, str) else typeName
+        return name in self.allowedTypes
+
+
+class Refused(Exception):
+    """What came is more, or deeper, than anything mdmd reads."""
+
+
+class Broker(pb.Broker):
+    """One connection of an operator's program."""
+
+    largest = STRANGER
+    _expression = 0  # bytes of the one that is being received
+
+    def dataReceived(self, chunk: bytes) -> None:
+        """Read what came; anything that can't be read ends the connection."""
+        self._expression += len(chunk)
+        try:
+            if self._expression > self.largest + len(chunk):
+                raise Refused(f"an expression of more than {self.largest} bytes")
+            super().dataReceived(chunk)
+        except Exception as error:
+            self._refuse(error)
+            return
+        if not self.listStack:
+            self._expression = len(self.buffer)
+
+    def gotItem(self, item: object) -> None:
+        """Take one item; how deep it is in lists is bounded."""
+        if len(self.listStack) > DEEPEST:
+            raise Refused(f"lists in lists, deeper than {DEEPEST}")
+        super().gotItem(item)
+
+    def _refuse(self, error: Exception) -> None:
+        log.info(
+            "closed a Perspective Broker connection: {reason}",
+            reason=str(error)[:200] or type(error).__name__,
+        )
+        self.buffer, self.listStack = b"", []
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:
+        """Forget what was half received."""
+        self.buffer, self.listStack = b"", []
+        super().connectionLost(reason)

@@ -1,0 +1,36 @@
+"""What operators' methods act on, given in as one value."""
+
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from mdmd.flow.enqueue import Enqueuer
+from mdmd.interfaces import IAudit, IFleet, IPushCertificates, IWaker
+from mdmd.ops.operators import Operators
+
+
+def _nothing() -> dict[str, object]:
+    return {}
+
+
+@attrs.frozen
+class Desk:
+    """
+    All that the methods for operators need.
+
+    A new group of methods that needs something else adds a field here, with a
+    default, so that nobody who makes a desk has to know of it.
+
+    :ivar now: milliseconds since the epoch.
+    :ivar figures: what the daemon knows of itself right now, for ``status.get``.
+    """
+
+    fleet: IFleet
+    waker: IWaker
+    enqueuer: Enqueuer
+    certificates: IPushCertificates
+    operators: Operators
+    audit: IAudit
+    now: Callable[[], int]
+    version: str = ""
+    figures: Callable[[], Mapping[str, object]] = _nothing

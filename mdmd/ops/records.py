@@ -1,0 +1,52 @@
+"""Values of mdmd as plain data for the wire; what each field means is in docs/pb.md."""
+
+from typing import Any
+
+import attrs
+
+from mdmd.flow.enqueue import Reply
+from mdmd.interfaces import AuditEntry, EnrollmentRecord, Event, QueuedCommand, Result
+
+Record = dict[str, Any]
+
+
+def enrollment(record: EnrollmentRecord) -> Record:
+    """All that is known of an enrollment but its secrets."""
+    fields = attrs.asdict(record, recurse=False)
+    fields.pop("enrollment")
+    return {
+        "id": str(record.enrollment),
+        "type": record.enrollment.type.value,
+        "device": record.enrollment.device,
+        **fields,
+        "facts": dict(record.facts),
+    }
+
+
+def queued(command: QueuedCommand) -> Record:
+    """One line of a queue."""
+    return attrs.asdict(command)
+
+
+def result(value: Result, raw: bool) -> Record:
+    """One result; the report itself only if asked for, it can be large."""
+    fields = attrs.asdict(value)
+    report = fields.pop("raw")
+    return {**fields, "size": len(report), **({"raw": report} if raw else {})}
+
+
+def event(value: Event, raw: bool) -> Record:
+    """One event; the message itself only if asked for."""
+    fields = attrs.asdict(value)
+    message = fields.pop("raw")
+    return {**fields, "size": len(message), **({"raw": message} if raw else {})}
+
+
+def reply(value: Reply) -> Record:
+    """What became of a send or a push, by id."""
+    return attrs.asdict(value)
+
+
+def audit_entry(value: AuditEntry) -> Record:
+    """One line of the audit."""
+    return {**attrs.asdict(value), "enrollments": list(value.enrollments)}

@@ -1,0 +1,62 @@
+"""Enrollments: find, read, page through."""
+
+from mdmd.errors import BadRequest, NotHere
+from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.ops import records
+from mdmd.ops.desk import Desk
+from mdmd.ops.method import Caller, Subject, Wire, method
+from mdmd.ops.operators import Role
+from mdmd.ops.wire import LARGEST_PAGE, PAGE
+
+
+async def find(desk: Desk, text: str) -> EnrollmentID:
+    """
+    Find an enrollment by its id or its device's serial number.
+
+    :raises NotHere: there is none.
+    """
+    found = await desk.fleet.find(text.strip())
+    if found is None:
+        raise NotHere(f"no enrollment and no serial number is {text.strip()[:80]!r}")
+    return found
+
+
+def page_size(limit: int) -> int:
+    """
+    Check how much a caller wants at once.
+
+    :raises BadRequest: none, or too much.
+    """
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise BadRequest(f"limit is expected to be 1 to {LARGEST_PAGE}")
+    return limit
+
+
+class Enrollments(Subject):
+    """Who is enrolled."""
+
+    name = "enrollments"
+
+    @method(Role.VIEWER)
+    async def page(self, caller: Caller, after: str = "", limit: int = PAGE) -> Wire:
+        """
+        Read up to ``limit`` records in id order, beginning after the id ``after``.
+
+        The last page is the one shorter than ``limit``.
+        """
+        found = await self.desk.fleet.enrollments(after, page_size(limit))
+        return [records.enrollment(each) for each in found]
+
+    @method(Role.VIEWER)
+    async def get(self, caller: Caller, id: str) -> Wire:
+        """Read one record, by enrollment id or serial number."""
+        record = await self.desk.fleet.enrollment(await find(self.desk, id))
+        if record is None:
+            raise NotHere(f"no enrollment and no serial number is {id[:80]!r}")
+        return records.enrollment(record)
+
+    @method(Role.VIEWER)
+    async def find(self, caller: Caller, text: str) -> Wire:
+        """Say the enrollment id of an id or serial number, None if there is none."""
+        found = await self.desk.fleet.find(text.strip())
+        return None if found is None else str(found)

@@ -1,0 +1,17 @@
+"""Wake devices up."""
+
+from mdmd.ops.method import Caller, Subject, Wire, method
+from mdmd.ops.operators import Role
+from mdmd.ops.subjects.commands import as_typed, targets
+
+
+class Push(Subject):
+    """Pushes, whether there is work or not."""
+
+    name = "push"
+
+    @method(Role.OPERATOR, audit=("ids",))
+    async def send(self, caller: Caller, ids: list[str]) -> Wire:
+        """Push to each of ``ids`` (or serial numbers) now, say what became of each."""
+        found = await targets(self.desk, ids)
+        return as_typed(await self.desk.enqueuer.push(list(found.values())), found)

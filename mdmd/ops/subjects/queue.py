@@ -1,0 +1,65 @@
+"""What waits for a device, and what it answered."""
+
+from mdmd.errors import NotAllowed, NotHere
+from mdmd.interfaces import Result
+from mdmd.ops import records
+from mdmd.ops.method import Caller, Subject, Wire, method
+from mdmd.ops.operators import Role
+from mdmd.ops.subjects.enrollments import find, page_size
+
+# A recovery key can be in these; of an orphan's RequestType ("") nobody knows.
+SECRET_REPORTS = frozenset({"", "RotateFileVaultKey", "SetRecoveryLock", "SecurityInfo"})
+_MOST_RESULTS = 1000  # looked through for one of them
+
+
+class Queue(Subject):
+    """Commands that wait, or were set aside."""
+
+    name = "queue"
+
+    @method(Role.VIEWER)
+    async def show(self, caller: Caller, id: str) -> Wire:
+        """List an enrollment's queue in delivery order."""
+        found = await self.desk.fleet.queue(await find(self.desk, id))
+        return [records.queued(each) for each in found]
+
+    @method(Role.OPERATOR, audit=("id", "uuid"))
+    async def cancel(self, caller: Caller, id: str, uuid: str) -> Wire:
+        """Take one command out; ``attempts`` in the answer says whether it was ever sent."""
+        return records.queued(await self.desk.fleet.cancel(await find(self.desk, id), uuid))
+
+    @method(Role.OPERATOR, audit=("id",))
+    async def clear(self, caller: Caller, id: str) -> Wire:
+        """Take all commands out, say how many."""
+        return await self.desk.fleet.clear(await find(self.desk, id))
+
+
+class Results(Subject):
+    """What devices answered."""
+
+    name = "results"
+
+    @method(Role.VIEWER)
+    async def show(self, caller: Caller, id: str, limit: int = 20) -> Wire:
+        """List the newest results, newest first, without the reports themselves."""
+        found = await self.desk.fleet.results(await find(self.desk, id), page_size(limit))
+        return [records.result(each, raw=False) for each in found]
+
+    @method(Role.VIEWER)
+    async def get(self, caller: Caller, id: str, uuid: str) -> Wire:
+        """Read the newest result of one command with the report, if no secret can be in it."""
+        found = await self._one(id, uuid)
+        if found.raw and found.request_type in SECRET_REPORTS:
+            raise NotAllowed("there is a secret in this report: results.secret reads it")
+        return records.result(found, raw=True)
+
+    @method(Role.ADMIN, audit=("id", "uuid"))
+    async def secret(self, caller: Caller, id: str, uuid: str) -> Wire:
+        """Read the newest result of one command with the report, whatever is in it."""
+        return records.result(await self._one(id, uuid), raw=True)
+
+    async def _one(self, id: str, uuid: str) -> Result:
+        for each in await self.desk.fleet.results(await find(self.desk, id), _MOST_RESULTS):
+            if each.uuid == uuid:
+                return each
+        raise NotHere("no result of this command is kept")
