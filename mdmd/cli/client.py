@@ -91,12 +91,12 @@ class Remote:
         return whole.decode() if blob.get("text") else bytes(whole)
 
 
-def _as_here(error: pb.RemoteError) -> MdmdError:
+def _as_here(error: Any) -> MdmdError:
     kind = error.remoteType
     name = (kind.decode() if isinstance(kind, bytes) else str(kind)).rpartition(".")[2]
     if name not in ERRORS:
-        return InternalError(f"{name}: {error.value}")
-    made: MdmdError = getattr(errors, name)(str(error.value))
+        return InternalError(f"{name}: {error}")
+    made: MdmdError = getattr(errors, name)(str(error))
     return made
 
 
@@ -107,7 +107,7 @@ async def connect(path: Path) -> Remote:
     :raises NoDaemon: nobody answers there, or this user may not ask.
     :raises NotAllowed: the user is no operator.
     """
-    factory: Any = pb.PBClientFactory()  # type: ignore[no-untyped-call]
+    factory: Any = pb.PBClientFactory()
     try:
         await UNIXClientEndpoint(reactor, str(path), timeout=10).connect(factory)
     except ConnectError as error:

@@ -8,6 +8,7 @@ import attrs
 from mdmd.errors import BadMessage
 from mdmd.mdm import plist
 
+LIMIT = 32 << 20  # bytes; profiles with pictures or fonts in them are large
 MAX_UUID = 255  # characters; Apple allows any string, most are UUIDs
 
 
@@ -36,7 +37,7 @@ def decode_command(raw: bytes) -> Command:
 
     :raises BadMessage: it is no plist, or lacks something; the text says what.
     """
-    message = plist.loads(raw)
+    message = plist.loads(raw, LIMIT)
     uuid, inner = message.get("CommandUUID"), message.get("Command")
     if not isinstance(inner, dict):
         raise BadMessage("the command has no Command dict")

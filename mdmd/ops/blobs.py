@@ -1,5 +1,6 @@
 """Values too large for one Banana string, which has 640 KiB at most: both ways in pieces."""
 
+from enum import Enum
 from typing import Any
 
 from mdmd.errors import BadRequest, NotHere, TooLarge
@@ -66,7 +67,9 @@ class Blobs:
         return value
 
     def take_out(self, value: Any) -> Any:
-        """Put references in place of large values of an answer."""
+        """Put references in place of large values of an answer; enumerations become plain."""
+        if isinstance(value, Enum):
+            return value.value
         if isinstance(value, bytes) and len(value) > PIECE:
             return {BLOB: self._add(bytearray(value)), "size": len(value)}
         if isinstance(value, str) and len(value) * 4 > PIECE:

@@ -9,9 +9,8 @@ read, and whatever is not Perspective Broker ends the connection with one line.
 
 from typing import Any
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.spread import jelly, pb
 
 log = Logger()
@@ -33,6 +32,9 @@ class PlainValues(jelly.SecurityOptions):
         self.allowTypes("remote", "local", _FAILURE.decode())
         for each in (b"set", b"frozenset", b"decimal", b"time", b"timedelta"):
             del self.allowedTypes[each]
+        # On the way out types go by their full names.
+        for plain in ("bool", "int", "float", "str", "bytes", "NoneType", "list", "tuple", "dict"):
+            self.allowTypes(f"builtins.{plain}")
 
     def isTypeAllowed(self, typeName: Any) -> bool:
         """Twisted's own lets any name with a dot pass."""
@@ -47,6 +49,7 @@ class Refused(Exception):
 class Broker(pb.Broker):
     """One connection of an operator's program."""
 
+    transport: Any
     largest = STRANGER
     _expression = 0  # bytes of the one that is being received
 
@@ -54,20 +57,26 @@ class Broker(pb.Broker):
         """Read what came; anything that can't be read ends the connection."""
         self._expression += len(chunk)
         try:
-            if self._expression > self.largest + len(chunk):
+            if self._expression > self.largest:
                 raise Refused(f"an expression of more than {self.largest} bytes")
             super().dataReceived(chunk)
+            self._check_depth()
         except Exception as error:
             self._refuse(error)
-            return
-        if not self.listStack:
-            self._expression = len(self.buffer)
+
+    def callExpressionReceived(self, obj: object) -> None:
+        """Take a whole expression; the next one is counted anew."""
+        self._expression = 0
+        super().callExpressionReceived(obj)
 
     def gotItem(self, item: object) -> None:
         """Take one item; how deep it is in lists is bounded."""
+        self._check_depth()
+        super().gotItem(item)
+
+    def _check_depth(self) -> None:
         if len(self.listStack) > DEEPEST:
             raise Refused(f"lists in lists, deeper than {DEEPEST}")
-        super().gotItem(item)
 
     def _refuse(self, error: Exception) -> None:
         log.info(
@@ -77,7 +86,7 @@ class Broker(pb.Broker):
         self.buffer, self.listStack = b"", []
         self.transport.abortConnection()
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:
+    def connectionLost(self, reason: Any = connectionDone) -> None:
         """Forget what was half received."""
         self.buffer, self.listStack = b"", []
         super().connectionLost(reason)

@@ -20,8 +20,9 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.spread import pb
 
 from mdmd import errors
@@ -58,13 +59,14 @@ def named(error: MdmdError) -> pb.Error:
 def answered(broker: Any, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
     """Let a call run, and its answer or refusal go to the peer."""
 
-    async def run() -> Any:
-        try:
-            return broker.serialize(await coroutine)
-        except MdmdError as error:
-            raise named(error) from None
+    def refuse(failure: Failure) -> Failure:
+        if not isinstance(failure.value, MdmdError):
+            return failure
+        # A new Failure: one that was raised carries its frames, file names and all, to the peer.
+        return Failure(named(failure.value))
 
-    return Deferred.fromCoroutine(run())
+    done = Deferred.fromCoroutine(coroutine)
+    return done.addCallbacks(broker.serialize, refuse)
 
 
 def arguments(broker: Any, args: Any, kw: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -93,7 +95,11 @@ class Session(pb.Referenceable):
         return answered(broker, self._call(message, positional, named_ones))
 
     async def _call(self, name: str, args: list[Any], kw: dict[str, Any]) -> Any:
-        own = {"blob.append": self._blobs.append, "blob.read": self._blobs.read}.get(name)
+        blobs: dict[str, Callable[..., Any]] = {
+            "blob.append": self._blobs.append,
+            "blob.read": self._blobs.read,
+        }
+        own = blobs.get(name)
         if own is not None:
             try:
                 return own(*args, **kw)
@@ -138,7 +144,8 @@ class Door(pb.Referenceable):
 class Connection(Broker):
     """A broker that knows its door, and that strangers may not linger."""
 
-    factory: "Doorway"
+    factory: Any  # a Doorway
+    _hurry: Any
 
     def connectionMade(self) -> None:
         """Count it in, and give it a time to say who it is."""
@@ -159,7 +166,7 @@ class Connection(Broker):
         log.info("{operator} is here, from {source}", operator=caller.name, source=caller.source)
         return Session(self.factory.perspective, caller)
 
-    def connectionLost(self, reason: Any = None) -> None:
+    def connectionLost(self, reason: Any = connectionDone) -> None:
         """Count it out."""
         if self._hurry.active():
             self._hurry.cancel()
@@ -177,7 +184,7 @@ class Doorway(pb.PBServerFactory):
         self,
         perspective: Perspective,
         recognize: Callable[[Any], tuple[Operator, str]],
-        reactor: IReactorTime,
+        reactor: Any,
     ) -> None:
         super().__init__(_NoRoot(), security=PlainValues())
         self.perspective = perspective
@@ -227,7 +234,7 @@ class Doors:
         self.tls.close()
 
 
-def make_pb(perspective: Perspective, operators: Operators, reactor: IReactorTime) -> Doors:
+def make_pb(perspective: Perspective, operators: Operators, reactor: Any) -> Doors:
     """Make the factories for a unix socket and for TLS."""
 
     def by_uid(transport: Any) -> tuple[Operator, str]:

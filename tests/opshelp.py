@@ -1,0 +1,241 @@
+"""A desk with a small fleet on it, and the same served by a process of its own."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from mdmd.errors import NotHere
+from mdmd.flow.enqueue import Enqueuer
+from mdmd.interfaces import (
+    AuditEntry,
+    Decision,
+    Enqueued,
+    EnrollmentRecord,
+    Event,
+    Policy,
+    PushOutcome,
+    QueuedCommand,
+    Result,
+)
+from mdmd.mdm import plist
+from mdmd.mdm.command import Command
+from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.ops.desk import Desk
+from mdmd.ops.operators import Operators
+
+MAC, PHONE = "MAC-1", "PHONE-1"
+SERIALS = {"C02XL0THJGH5": MAC, "F2LX10ABCD": PHONE}
+NOW = 1_800_000_000_000
+
+
+def record(id: str, **more: object) -> EnrollmentRecord:
+    """An enrolled device."""
+    serial = next(key for key, value in SERIALS.items() if value == id)
+    return EnrollmentRecord(
+        enrollment=EnrollmentID(id),
+        enabled=True,
+        tally=1,
+        generation=1,
+        topic="com.apple.mgmt.t",
+        facts={"SerialNumber": serial, "DeviceName": f"{id} of somebody", "OSVersion": "26.1"},
+        enrolled_at=NOW,
+        last_seen=NOW,
+        awaiting_configuration=False,
+        pin="ab" * 32,
+        pending=0,
+        has_token=True,
+        has_unlock_token=True,
+        has_bootstrap_token=False,
+        next_push=None,
+        last_push=None,
+        last_push_result="",
+        **more,
+    )
+
+
+class FakeFleet:
+    """Two devices that answer whatever they are sent, but the phone not at once."""
+
+    def __init__(self) -> None:
+        self.records = {id: record(id) for id in (MAC, PHONE)}
+        self.queues: dict[str, list[QueuedCommand]] = {id: [] for id in self.records}
+        self.answers: dict[str, list[Result]] = {id: [] for id in self.records}
+        self.stream: list[Event] = []
+        self.sent: list[tuple[Command, list[str], Policy]] = []
+
+    def happen(self, topic: str, enrollment: str, **facts: str) -> Event:
+        """Make an event."""
+        event = Event(f"{NOW + len(self.stream)}-0", topic, enrollment, facts, b"<plist/>")
+        self.stream.append(event)
+        return event
+
+    async def enqueue(
+        self, command: Command, targets: Sequence[EnrollmentID], policy: Policy
+    ) -> list[Enqueued]:
+        self.sent.append((command, [str(each) for each in targets], policy))
+        return [self._enqueue(command, str(each)) for each in targets]
+
+    def _enqueue(self, command: Command, id: str) -> Enqueued:
+        if id not in self.records:
+            return Enqueued.UNKNOWN
+        if command.request_type == "Restart":
+            line = QueuedCommand(
+                command.uuid,
+                command.request_type,
+                4,
+                len(self.queues[id]),
+                "waiting",
+                NOW,
+                0,
+                None,
+                0,
+                None,
+                None,
+                None,
+                None,
+            )
+            self.queues[id].append(line)
+            return Enqueued.QUEUED
+        status = "Error" if command.request_type == "InstallProfile" else "Acknowledged"
+        report = plist.dumps(
+            {"UDID": id, "Status": status, "QueryResponses": {"OSVersion": "26.1"}}
+        )
+        answer = Result(
+            command.uuid,
+            command.request_type,
+            status,
+            "no room" if status == "Error" else "",
+            NOW,
+            NOW,
+            1,
+            report,
+        )
+        self.answers[id].insert(0, answer)
+        self.happen("mdm.Connect", id, status=status, command_uuid=command.uuid)
+        return Enqueued.QUEUED
+
+    async def enrollment(self, enrollment: EnrollmentID) -> EnrollmentRecord | None:
+        return self.records.get(str(enrollment))
+
+    async def enrollments(self, after: str = "", limit: int = 100) -> list[EnrollmentRecord]:
+        ids = sorted(id for id in self.records if id > after)
+        return [self.records[id] for id in ids[:limit]]
+
+    async def find(self, text: str) -> EnrollmentID | None:
+        id = SERIALS.get(text, text)
+        return EnrollmentID(id) if id in self.records else None
+
+    async def queue(self, enrollment: EnrollmentID) -> list[QueuedCommand]:
+        return self.queues[str(enrollment)]
+
+    async def cancel(self, enrollment: EnrollmentID, uuid: str) -> QueuedCommand:
+        for each in self.queues[str(enrollment)]:
+            if each.uuid == uuid:
+                self.queues[str(enrollment)].remove(each)
+                return each
+        raise NotHere("not in the queue")
+
+    async def clear(self, enrollment: EnrollmentID) -> int:
+        count = len(self.queues[str(enrollment)])
+        self.queues[str(enrollment)].clear()
+        return count
+
+    async def results(self, enrollment: EnrollmentID, limit: int = 20) -> list[Result]:
+        return self.answers[str(enrollment)][:limit]
+
+    async def events(self, after: str = "0", limit: int = 100) -> list[Event]:
+        def order(id: str) -> tuple[int, int]:
+            first, _, second = id.partition("-")
+            return int(first), int(second or 0)
+
+        return [each for each in self.stream if order(each.id) > order(after)][:limit]
+
+
+class FakeWaker:
+    """Reaches everybody."""
+
+    def nudge(self) -> None:
+        pass
+
+    async def push(self, targets: Sequence[EnrollmentID]) -> list[PushOutcome]:
+        return [PushOutcome(Decision.DELIVERED, 200, "", f"apns-{each}") for each in targets]
+
+
+class FakeCertificates:
+    """One topic."""
+
+    async def versions(self) -> dict[str, tuple[int, int]]:
+        return {"com.apple.mgmt.t": (3, NOW // 1000)}
+
+    async def enrolled(self) -> dict[str, int]:
+        return {"com.apple.mgmt.t": 2}
+
+
+class FakeAudit:
+    """Keeps entries in memory."""
+
+    def __init__(self) -> None:
+        self.entries: list[AuditEntry] = []
+
+    async def write(self, entry: AuditEntry) -> None:
+        self.entries.append(attrs.evolve(entry, id=f"{NOW}-{len(self.entries)}"))
+
+    async def read(self, before: str = "+", limit: int = 100) -> list[AuditEntry]:
+        older = [each for each in self.entries if before == "+" or each.id < before]
+        return list(reversed(older))[:limit]
+
+
+def make_desk(operators: Path, fleet: FakeFleet | None = None) -> Desk:
+    """A desk over a fleet that needs no store."""
+    fleet = fleet or FakeFleet()
+    waker = FakeWaker()
+    return Desk(
+        fleet=fleet,
+        waker=waker,
+        enqueuer=Enqueuer(fleet, waker),
+        certificates=FakeCertificates(),
+        operators=Operators(operators),
+        audit=FakeAudit(),
+        now=lambda: NOW,
+        version="1.2.3",
+    )
+
+
+def write_operators(path: Path, **roles: dict[str, object]) -> None:
+    """Make an operators file."""
+    path.write_text(json.dumps({"operators": roles}))
+
+
+def serve(folder: Path) -> None:
+    """Serve a desk on a folder's socket until stdin closes; say when it is ready."""
+    from twisted.internet import reactor, stdio
+    from twisted.internet.endpoints import UNIXServerEndpoint
+    from twisted.internet.protocol import Protocol
+
+    from mdmd.ops.pb import make_pb
+    from mdmd.ops.perspective import Perspective
+
+    desk = make_desk(folder / "operators.json")
+    doors = make_pb(Perspective(desk), desk.operators, reactor)
+    UNIXServerEndpoint(reactor, str(folder / "mdmd.sock"), mode=0o660).listen(doors.unix)
+
+    class UntilClosed(Protocol):
+        def connectionLost(self, reason: object = None) -> None:
+            reactor.stop()
+
+    stdio.StandardIO(UntilClosed())
+    reactor.callWhenRunning(lambda: (sys.stdout.write("ready\n"), sys.stdout.flush()))
+    reactor.run()
+
+
+def scratch() -> Path:
+    """A short folder: a unix socket's path may have 107 characters at most."""
+    return Path(tempfile.mkdtemp(prefix="mdmd-", dir="/tmp"))
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))

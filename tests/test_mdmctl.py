@@ -1,0 +1,217 @@
+"""mdmctl: as a person types it, against a daemon's operators' door in a process of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mdmd.cli import show
+from mdmd.cli.keys import command_keys
+from mdmd.errors import BadRequest
+from tests.opshelp import MAC, PHONE, scratch, write_operators
+
+ROOT = Path(__file__).parent.parent
+MDMCTL = (sys.executable, "-m", "mdmd.cli.main")
+
+
+class CommandLine(SynchronousTestCase):
+    """One served desk for all tests of a class."""
+
+    role = "admin"
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.folder = scratch()
+        write_operators(cls.folder / "operators.json", me={"role": cls.role, "uid": os.getuid()})
+        cls.server = subprocess.Popen(
+            [sys.executable, "-m", "tests.opshelp", cls.folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        assert cls.server.stdout.readline() == b"ready\n"
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.server.stdin.close()
+        cls.server.wait(10)
+        cls.server.stdout.close()
+        shutil.rmtree(cls.folder)
+
+    def mdmctl(self, *words: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
+        """Run it; its exit status is checked."""
+        done = subprocess.run(
+            [*MDMCTL, "--state", str(self.folder), *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+            env={**os.environ, "COLUMNS": "100"},
+        )
+        self.assertEqual(done.returncode, status, done)
+        self.assertNotIn("Traceback", done.stderr)
+        return done
+
+    def data(self, *words: str) -> object:
+        """Run it with --json, give what it says."""
+        return json.loads(self.mdmctl(*words, "--json").stdout)
+
+
+class VerbTests(CommandLine):
+    """Every verb says what it did, to people and to programs."""
+
+    def test_devices(self) -> None:
+        """A line for each, and the same as data; the options stand before or after the verb."""
+        lines = self.mdmctl("devices").stdout.splitlines()
+        self.assertTrue(lines[0].startswith("ID "))
+        self.assertIn("C02XL0THJGH5", lines[1])
+        self.assertEqual([each["id"] for each in self.data("devices")], [MAC, PHONE])
+        before = json.loads(self.mdmctl("--json", "devices", "--limit", "1").stdout)
+        self.assertEqual(len(before), 1)
+
+    def test_device(self) -> None:
+        """By serial number; an unknown one is an error of one line."""
+        self.assertIn("OSVersion: 26.1", self.mdmctl("device", "C02XL0THJGH5").stdout)
+        self.assertEqual(self.data("device", MAC)["facts"]["SerialNumber"], "C02XL0THJGH5")
+        wrong = self.mdmctl("device", "nobody", status=1)
+        self.assertEqual(wrong.stderr, "mdmctl: no enrollment and no serial number is 'nobody'\n")
+
+    def test_send_and_results(self) -> None:
+        """Send, wait for the answer, read it again from the results."""
+        done = self.mdmctl("send", MAC, "DeviceInformation", "Queries=OSVersion", "--wait")
+        self.assertIn("Acknowledged", done.stdout)
+        self.assertIn("OSVersion: 26.1", done.stdout)
+        results = self.data("results", MAC)
+        self.assertEqual(results[0]["status"], "Acknowledged")
+        whole = self.data("results", MAC, results[0]["uuid"])
+        self.assertEqual(whole["answer"], {"QueryResponses": {"OSVersion": "26.1"}})
+        self.assertIn("DeviceInformation", self.mdmctl("results", MAC).stdout)
+
+    def test_a_device_that_refuses(self) -> None:
+        """Its error is shown, and the exit status tells it from ours."""
+        done = self.mdmctl("send", PHONE, "InstallProfile", "--wait", status=5)
+        self.assertIn("no room", done.stdout)
+
+    def test_a_target_that_is_none(self) -> None:
+        """One wrong id does not fail the other, but the exit status says so."""
+        done = self.mdmctl("send", f"{MAC},nobody", "DeviceInformation", status=1)
+        self.assertIn(f"{MAC}  pushed", done.stdout)
+        self.assertIn("nobody  no such enrollment", done.stdout)
+
+    def test_queue(self) -> None:
+        """What waits, cancelled and cleared."""
+        self.mdmctl("send", MAC, "Restart", "--uuid", "C-1", "--no-push")
+        self.mdmctl("send", MAC, "Restart", "--uuid", "C-2")
+        self.assertEqual([each["uuid"] for each in self.data("queue", MAC)], ["C-1", "C-2"])
+        self.assertIn("never sent", self.mdmctl("queue", MAC, "--cancel", "C-1").stdout)
+        self.mdmctl("queue", MAC, "--cancel", "C-1", status=1)
+        self.assertEqual(self.data("queue", MAC, "--clear"), {"cleared": 1})
+
+    def test_push_status_events(self) -> None:
+        """The rest of what an operator looks at."""
+        self.assertIn(f"{MAC}  pushed", self.mdmctl("push", MAC).stdout)
+        self.assertEqual(self.data("status")["role"], "admin")
+        self.mdmctl("send", MAC, "DeviceInformation")
+        self.assertEqual(self.data("events")[-1]["facts"]["status"], "Acknowledged")
+        self.assertIn("mdm.Connect", self.mdmctl("events").stdout)
+
+
+class ViewerTests(CommandLine):
+    """A viewer looks, and can't act."""
+
+    role = "viewer"
+
+    def test_a_viewer_may_not_send(self) -> None:
+        """Refused in one line, with an exit status of its own."""
+        done = self.mdmctl("send", MAC, "DeviceInformation", status=4)
+        self.assertIn("needs the role operator", done.stderr)
+        self.assertEqual(len(self.data("devices")), 2)
+
+
+class NoDaemonTests(SynchronousTestCase):
+    """Nobody is there to answer."""
+
+    def test_no_daemon(self) -> None:
+        """One line that says how to start it, exit status 3."""
+        done = subprocess.run(
+            [*MDMCTL, "devices", "--state", "/nonexistent"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual(done.returncode, 3)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertIn("twistd -n mdmd --config /nonexistent/mdmd.conf", done.stderr)
+
+    def test_help_is_quick(self) -> None:
+        """--help answers within 0.3 s of processor time, with every verb and exit status in it."""
+        before = time.process_time(), os.times()
+        done = subprocess.run([*MDMCTL, "--help"], capture_output=True, text=True, check=True)
+        spent = os.times().children_user - before[1].children_user
+        self.assertLess(spent, 0.3)
+        for word in ("devices", "send", "results", "5 a device answered"):
+            self.assertIn(word, done.stdout)
+
+
+class KeyTests(SynchronousTestCase):
+    """key=value as people type it."""
+
+    def test_values(self) -> None:
+        """What looks like a number or a truth is one, quotes make text, dots go inside."""
+        self.assertEqual(
+            command_keys(
+                [
+                    "Queries=OSVersion,SerialNumber",
+                    "Force=true",
+                    "Count=-3",
+                    "PIN=007123",
+                    'Name="12"',
+                    "Options.Deep.Er=x=y",
+                    "Settings.1.Item=B",
+                    "Settings.0.Item=A",
+                ]
+            ),
+            {
+                "Queries": ["OSVersion", "SerialNumber"],
+                "Force": True,
+                "Count": -3,
+                "PIN": "007123",
+                "Name": "12",
+                "Options": {"Deep": {"Er": "x=y"}},
+                "Settings": [{"Item": "A"}, {"Item": "B"}],
+            },
+        )
+
+    def test_contradictions(self) -> None:
+        """What can't be meant is refused, with the word in the text."""
+        for words in (["novalue"], ["a=1", "a=2"], ["a=1", "a.b=2"], ["a.1=x"], ["a..b=1"]):
+            self.assertRaises(BadRequest, command_keys, words)
+
+
+class TableTests(SynchronousTestCase):
+    """Tables fit."""
+
+    def test_fits(self) -> None:
+        """The widest column gives way; nothing is wider than asked for."""
+        rows = [["short", "x" * 200, "y" * 30], ["1", "2", "3"]]
+        for most in (40, 80, 200):
+            lines = show.table(("A", "B", "C"), rows, most)
+            self.assertLessEqual(max(map(len, lines)), most)
+        self.assertIn("…", show.table(("A", "B", "C"), rows, 80)[1])
+        self.assertIn("x" * 200, show.table(("A", "B", "C"), rows)[1])
+
+    def test_nobody_writes_to_the_terminal(self) -> None:
+        """A device's name with escape sequences in it does nothing."""
+        lines = show.table(("A",), [["\x1b[2Jboo\n"]])
+        self.assertEqual(lines[1], "�[2Jboo�")
+
+    def test_ages(self) -> None:
+        """Roughly, in the unit that fits."""
+        ages = [show.age(1_000_000 - ms, now=1000.0) for ms in (0, 5_000, 180_000, 9_000_000)]
+        self.assertEqual(ages, ["now", "5 s ago", "3 min ago", "2 h ago"])
+        self.assertEqual(show.age(None), "never")
