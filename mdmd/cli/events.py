@@ -30,7 +30,7 @@ def _events(args: argparse.Namespace) -> int:
 
     async def verb(remote: "Remote") -> None:
         found = await remote.call("events.page", after=args.after, limit=args.limit)
-        if getattr(args, "json", False):
+        if args.json:
             show.as_json(found)
             return
         for each in found:

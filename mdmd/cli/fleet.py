@@ -45,7 +45,7 @@ def _devices(args: argparse.Namespace) -> int:
 
     async def verb(remote: "Remote") -> None:
         found = await _page_through(remote, args.after, args.limit)
-        if getattr(args, "json", False):
+        if args.json:
             show.as_json(found)
             return
         headers = ("ID", "SERIAL", "NAME", "MODEL", "OS", "STATE", "SEEN", "QUEUE")
@@ -78,7 +78,7 @@ def _device(args: argparse.Namespace) -> int:
 
     async def verb(remote: "Remote") -> None:
         record = await remote.call("enrollments.get", id=args.id)
-        if getattr(args, "json", False):
+        if args.json:
             show.as_json(record)
             return
         facts = record.pop("facts")

@@ -90,9 +90,7 @@ def socket_path(args: argparse.Namespace) -> Path:
     """
     from mdmd.cli.places import find_socket
 
-    return find_socket(
-        getattr(args, "state", None), getattr(args, "config", None), os.environ.get("MDMD_CONFIG")
-    )
+    return find_socket(args.state, args.config, os.environ.get("MDMD_CONFIG"))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def _queue(args: argparse.Namespace) -> int:
     from mdmd.cli import show
     from mdmd.cli.client import run
 
-    json = getattr(args, "json", False)
+    json = args.json
 
     async def verb(remote: "Remote") -> None:
         if args.cancel:
@@ -75,7 +75,7 @@ def _results(args: argparse.Namespace) -> int:
             await _one_result(remote, args)
             return
         found = await remote.call("results.show", id=args.id, limit=args.limit)
-        if getattr(args, "json", False):
+        if args.json:
             show.as_json(found)
         else:
             _print_results(found)
@@ -89,7 +89,7 @@ async def _one_result(remote: "Remote", args: argparse.Namespace) -> None:
     name = "results.secret" if args.secret else "results.get"
     found = await remote.call(name, id=args.id, uuid=args.uuid)
     raw = found.pop("raw")
-    if getattr(args, "json", False):
+    if args.json:
         show.as_json({**found, "answer": answer(raw), "raw": raw})
         return
     show.out(f"{found['request_type'] or 'orphan'}  {found['status']}  {found['error']}".rstrip())

@@ -104,7 +104,7 @@ def show_reply(reply: dict[str, Any], args: argparse.Namespace) -> int:
     from mdmd.cli.exits import DONE, FAILED
 
     told = {typed: outcome(each) for typed, each in reply["status"].items()}
-    if getattr(args, "json", False):
+    if args.json:
         show.as_json(reply)
     else:
         for typed, (text, wrong) in told.items():

@@ -19,7 +19,7 @@ def _status(args: argparse.Namespace) -> int:
 
     async def verb(remote: "Remote") -> None:
         found = await remote.call("status.get")
-        if getattr(args, "json", False):
+        if args.json:
             show.as_json(found)
             return
         for text in show.tree(found):

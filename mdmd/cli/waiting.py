@@ -18,7 +18,7 @@ async def wait_for(
 ) -> int:
     """Send, then show each answer as it comes; the exit status says whether all is well."""
     begun = time.monotonic()
-    json = getattr(args, "json", False)
+    json = args.json
     reply = await remote.call(name, **options)
     waiting, refused = {}, 0
     for typed, each in reply["status"].items():
