@@ -223,6 +223,15 @@ class Renewing(SynchronousTestCase):
             answer = self.renew(old, CSR)
             self.assertEqual((answer.fail_info, answer.issued), (word, None))
 
+    def test_old_way(self) -> None:
+        """A PKCSReq signed with a certificate of ours is a renewal too, as before RFC 8894."""
+        old = CA.issue_identity(KEY.public_key(), CSR.subject, 30, NOW)
+        answer = RESPONDER.answer(_message(_der(CSR), old))
+        self.assertEqual((answer.refusal, answer.renewed), ("", old))
+        late = NOW + timedelta(days=31)
+        answer = _responder(now=late).answer(_message(_der(CSR), old))
+        self.assertEqual((answer.fail_info, answer.issued), ("badTime", None))
+
     def test_server_certificate(self) -> None:
         """The server's own certificate is no identity to renew."""
         cert, key = CA.issue_server(["mdm.example.org"], 30, kind="rsa", now=NOW)
@@ -315,9 +324,10 @@ class Refusing(SynchronousTestCase):
         """A first request is signed by itself, with the key that it asks for."""
         content = _der(CSR)
         stranger = STRANGER.issue_identity(KEY.public_key(), "device-1", 30, NOW)
-        ours = CA.issue_identity(KEY.public_key(), "device-1", 30, NOW)
-        for signer in (stranger, ours, _self_signed(KEY, "device-1", "somebody")):
+        for signer in (stranger, _self_signed(KEY, "device-1", "somebody")):
             self.refused(_message(content, signer), "badMessageCheck")
+        ours = CA.issue_identity(KEY.public_key(), "device-2", 30, NOW)
+        self.refused(_message(content, ours), "badRequest")  # a renewal, for another name
         self.refused(_message(content, _self_signed(OTHER_KEY), OTHER_KEY), "badRequest")
         # The certificate is the right one, the signature is another key's.
         self.refused(_message(content, SIGNER, OTHER_KEY), "badMessageCheck")

@@ -1,8 +1,15 @@
-"""The SCEP responder against programs that nobody here wrote: Debian's scepclient, and openssl."""
+"""
+The SCEP responder against programs that nobody here wrote: Debian's scepclient (Go) and
+certmonger (C), PyScep from PyPI, and openssl.
+"""
 
+import base64
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,6 +25,7 @@ from mdmd.pki.authority import CertificateAuthority
 
 SCEPCLIENT = shutil.which("scepclient")
 OPENSSL = shutil.which("openssl")
+SCEP_HELPER = Path("/usr/lib/certmonger/scep-submit")
 
 
 class _Server:
@@ -30,14 +38,19 @@ class _Server:
 
         class Requests(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                operation = parse_qs(urlsplit(self.path).query)["operation"][0]
+                query = parse_qs(urlsplit(self.path).query)
+                operation = query["operation"][0]
                 if operation == "GetCACaps":
                     self._send(responder.capabilities(), "text/plain")
+                elif operation == "PKIOperation":
+                    self._answer(base64.b64decode(query["message"][0]))
                 else:
                     self._send(*responder.ca_certificate())
 
             def do_POST(self) -> None:
-                message = self.rfile.read(int(self.headers["Content-Length"]))
+                self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+            def _answer(self, message: bytes) -> None:
                 outer.messages.append(message)
                 answer = responder.answer(message)
                 outer.answers.append(answer)
@@ -185,3 +198,110 @@ class RealClient(SynchronousTestCase):
         self.assertFalse((self.folder / "device.pem").exists())
         self.assertIsNone(server.answers[0].issued)
         self.assertIn("badAlg", said)
+
+
+class Certmonger(SynchronousTestCase):
+    """Debian's certmonger, with a bus and a folder of its own."""
+
+    if not SCEP_HELPER.exists() or not shutil.which("dbus-run-session"):
+        skip = "certmonger or dbus-run-session is not installed"
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="certmonger", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def run_session(self, authority: CertificateAuthority, *lines: str) -> str:
+        (self.folder / "ca.pem").write_bytes(certificates.certificate_pem(authority.certificate))
+        script = self.folder / "session.sh"
+        script.write_text("".join(f"{line}\n" for line in lines))
+        # It asks the user's database, and not $HOME, where to keep things.
+        environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(self.folder),
+            "XDG_CONFIG_HOME": str(self.folder),
+            "CERTMONGER_CONFIG_DIR": str(self.folder),
+            "CERTMONGER_REQUESTS_DIR": str(self.folder / "requests"),
+            "CERTMONGER_CAS_DIR": str(self.folder / "cas"),
+            "CERTMONGER_LOCAL_CA_DIR": str(self.folder / "local"),
+        }
+        for name in ("requests", "cas", "local"):
+            (self.folder / name).mkdir()
+        ran = subprocess.run(
+            ["dbus-run-session", "--", "sh", script],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return (ran.stdout + ran.stderr).decode(errors="replace")
+
+    def test_enroll_and_renew(self) -> None:
+        """
+        It enrolls by GET with the challenge, and renews without.
+
+        Its renewal is the one from before RFC 8894: a PKCSReq signed with the old certificate.
+        """
+        challenges: list[str] = []
+        authority = CertificateAuthority.create("Certmonger CA")
+        responder = scep.Responder(authority, 30, lambda given, _: challenges.append(given))
+        server = _Server(responder)
+        self.addCleanup(server.close)
+        place = f"-f {self.folder}/device.pem -k {self.folder}/device.key"
+        said = self.run_session(
+            authority,
+            f"getcert add-scep-ca -s -c T -u {server.url} -N {self.folder}/ca.pem",
+            f"getcert request -s -c T {place} -N CN=device-9 -L s3cret -I one -w",
+            f"cp {self.folder}/device.pem {self.folder}/first.pem",
+            "getcert resubmit -s -i one -w",
+            "getcert list -s",
+        )
+        self.assertIn("status: MONITORING", said)
+        first, second = (
+            certificates.load_certificate((self.folder / name).read_bytes())
+            for name in ("first.pem", "device.pem")
+        )
+        self.assertEqual([each.issued for each in server.answers], [first, second], said)
+        self.assertEqual([each.renewed for each in server.answers], [None, first])
+        self.assertEqual(challenges, ["s3cret"])
+        key = certificates.load_key((self.folder / "device.key").read_bytes())
+        self.assertTrue(certificates.matches(second, key))
+
+
+class PyScep(SynchronousTestCase):
+    """PyScep from PyPI, in a process of its own."""
+
+    if importlib.util.find_spec("scep") is None or importlib.util.find_spec("oscrypto") is None:
+        skip = "PyScep is not installed (tests/interop.lock)"
+
+    def enroll(self, challenge: str) -> tuple[_Server, str]:
+        responder = scep.Responder(CertificateAuthority.create("PyScep CA"), 30, _check)
+        server = _Server(responder)
+        self.addCleanup(server.close)
+        program = Path(__file__).with_name("pyscep_client.py")
+        ran = subprocess.run(
+            [sys.executable, "-W", "ignore", program, server.url, challenge, "device-3"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return server, ran.stdout + ran.stderr
+
+    def test_enroll(self) -> None:
+        """It gets the certificate that was issued, with the strongest algorithms of both."""
+        server, said = self.enroll("s3cret")
+        self.assertIn("SUCCESS", said)
+        (answer,) = server.answers
+        self.assertIsNotNone(answer.issued, said)
+        found = [
+            certificates.load_certificate(pem.encode())
+            for pem in re.findall("-----BEGIN CERT.*?END CERTIFICATE-----", said, re.DOTALL)
+        ]
+        self.assertIn(answer.issued, found)
+
+    def test_wrong_challenge(self) -> None:
+        """It understands why it is refused."""
+        server, said = self.enroll("guess")
+        self.assertEqual([each.issued for each in server.answers], [None])
+        self.assertIn("FAILURE 2", said)  # badRequest

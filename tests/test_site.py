@@ -189,10 +189,27 @@ class PathTests(SiteTests):
         """The message is base64, escaped or with a bare plus, padded or not."""
         wire = Wire(self.site)
         for text in ("%2B%2F8%3D", "+/8=", "+/8"):
-            wire.ask("GET", f"/scep?operation=PKIOperation&message={text}")
-        self.assertEqual(self.enroll.messages, [b"\xfb\xff"] * 3)
-        reply = wire.ask("GET", "/scep?operation=PKIOperation&message=***")
-        self.assertEqual((reply.status, len(self.enroll.messages)), (400, 3))
+            for method in ("GET", "POST"):
+                wire.ask(method, f"/scep?operation=PKIOperation&message={text}")
+        self.assertEqual(self.enroll.messages, [b"\xfb\xff"] * 6)
+
+    def test_scep_refuses_in_its_own_words(self) -> None:
+        """What is no base64 or not there is no HTTP error: SCEP has an answer to it."""
+        for query in ("&message=***", "&message=", ""):
+            reply = Wire(self.site).ask("GET", f"/scep?operation=PKIOperation{query}")
+            self.assertEqual((reply.status, reply.body), (200, b"certrep"))
+        self.assertEqual(self.enroll.messages, [b""] * 3)
+
+    def test_long_request_line(self) -> None:
+        """A request line may have 16 kB, and headers besides; one byte more is refused."""
+        start, end = "GET /scep?operation=PKIOperation&message=", " HTTP/1.1"
+        headers = "\r\nHost: x\r\nMdm-Signature: " + "x" * 8000 + "\r\n\r\n"
+        for size, status in ((16384, 200), (16385, 400)):
+            wire = Wire(self.site)
+            message = "A" * (size - len(start) - len(end))
+            wire.send((start + message + end + headers).encode())
+            self.assertEqual([each.status for each in wire.replies()], [status])
+            wire.lose()
 
     def test_enroll_and_ca(self) -> None:
         """The profile is not to be kept by anything on the way."""

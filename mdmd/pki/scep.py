@@ -155,7 +155,7 @@ class Responder:
     def _accept(self, request: _Request) -> _Accepted:
         signer = self._verified_signer(request)
         self._check_header(request.header)
-        renewal = request.header.message_type == MessageType.RENEWAL_REQ
+        renewal = self._is_renewal(request.header, signer)
         self._check_signer(signer, renewal)
         content, cipher = self._opened(request)
         csr = _read_csr(content)
@@ -191,6 +191,13 @@ class Responder:
             raise BadSCEP("no certificate is kept here, and none is pending", "badCertId")
         if kind not in (MessageType.PKCS_REQ, MessageType.RENEWAL_REQ):
             raise BadSCEP(f"messageType {kind!r} is not served")
+
+    def _is_renewal(self, header: Header, signer: x509.Certificate) -> bool:
+        # Before RFC 8894 a renewal was a PKCSReq signed with the old certificate; certmonger
+        # still does it like that.
+        return header.message_type == MessageType.RENEWAL_REQ or (
+            certificates.is_issued_by(signer, self.authority.certificate)
+        )
 
     def _check_signer(self, signer: x509.Certificate, renewal: bool) -> None:
         if not isinstance(certificates.public_key(signer), rsa.RSAPublicKey):
@@ -237,7 +244,9 @@ class Responder:
 
     def _failure(self, header: Header, digest: cms.Digest, refusal: BadSCEP) -> ScepAnswer:
         number = scep_wire.FAIL_INFO.get(refusal.fail_info, scep_wire.FAIL_INFO["badRequest"])
-        body = self._reply(header, digest, None, Status.FAILURE, number)
+        # The RFC leaves the content out, but certmonger and PyScep can't read that; empty
+        # content is what most servers send.
+        body = self._reply(header, digest, b"", Status.FAILURE, number)
         return ScepAnswer(
             body,
             refusal=str(refusal),
@@ -249,7 +258,7 @@ class Responder:
         self,
         header: Header,
         digest: cms.Digest,
-        content: bytes | None,
+        content: bytes,
         status: Status,
         fail_info: str = "",
     ) -> bytes:
@@ -261,13 +270,7 @@ class Responder:
             status=status,
             fail_info=fail_info,
         )
-        return cms.sign(
-            content or b"",
-            *self._own,
-            digest=digest,
-            attributes=reply.attributes(),
-            detached=content is None,
-        )
+        return cms.sign(content, *self._own, digest=digest, attributes=reply.attributes())
 
 
 def _read(message: bytes) -> _Request:

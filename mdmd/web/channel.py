@@ -94,6 +94,8 @@ class Channel(HTTPChannel):
     site: "LimitedSite"
     transport: Any
     timeOut = None  # Twisted's own timer stays off
+    # A line may have MAX_LENGTH bytes, and the request line too: SCEP by GET has its message there.
+    totalHeadersSize = 2 * HTTPChannel.MAX_LENGTH
     _phase = _Phase.RESTING
     _deadline: float | None = None  # by the site's clock
     _timer: Delayed | None = None
