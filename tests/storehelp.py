@@ -78,3 +78,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def ask(path: Path, *words: str) -> bytes:
+    """Ask a server on a socket as an administrator would; the start of its raw reply."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(10)
+        line.connect(str(path))
+        parts = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+        line.sendall(f"*{len(words)}\r\n{parts}".encode())
+        return line.recv(4096)

@@ -1,21 +1,26 @@
 """The link to the store, against real servers."""
 
 import contextlib
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mdmd.config.kinds import REDIS as REDIS_KIND
 from mdmd.errors import BadRequest, StoreUnavailable
 from mdmd.store import link as link_module
 from mdmd.store.address import read_address
-from mdmd.store.link import Link, ScriptError
-from tests.storehelp import REDIS, Server
+from mdmd.store.link import PARKED_LIMIT, UNAVAILABLE, Link, ScriptError
+from mdmd.store.wire import check_info
+from tests.storehelp import REDIS, Server, ask
 
 GOOD = [
     *("redis://localhost", "redis://h:7000/3", "redis://:secret@h", "redis://u:secret@h"),
@@ -85,6 +90,24 @@ class LinkCase(TestCase):
         """Put a script where the link looks for them."""
         (self.scripts / f"{name}.lua").write_text(source)
 
+    def later(self, coroutine: Any) -> "Deferred[Any]":
+        """Run it beside the test."""
+        return Deferred.fromCoroutine(coroutine)
+
+    async def refusal(self, coroutine: Any) -> str:
+        """The text of the StoreUnavailable it ends with."""
+        return str(await self.assertFailure(self.later(coroutine), StoreUnavailable))
+
+    async def back(self, link: Link) -> None:
+        """Wait until it serves again."""
+        for _ in range(400):
+            try:
+                await link.call("SET", "back", 1)
+                return
+            except StoreUnavailable:
+                await deferLater(reactor, 0.05)
+        self.fail("it does not come back")
+
     async def link(self, url: str = "", timeout: float = 5.0, ca: Path | None = None) -> Link:
         """A link to the server that is closed at the end of the test."""
         link = await Link.open(reactor, url or self.server.url, timeout=timeout, ca=ca)
@@ -127,10 +150,6 @@ class ScriptTests(LinkCase):
         self.assertEqual(error.code, "ERR")
         await link.ping()
 
-    def later(self, coroutine: Any) -> "Deferred[Any]":
-        """Run it beside the test."""
-        return Deferred.fromCoroutine(coroutine)
-
     async def test_order_of_many_at_once(self) -> None:
         """A thousand commands given in one turn are applied and answered in order."""
         link = await self.link()
@@ -141,8 +160,7 @@ class ScriptTests(LinkCase):
     async def test_no_server(self) -> None:
         """Opening where nothing listens fails at once with the place in the text."""
         self.server.kill()
-        error = await self.assertFailure(self.later(self.link()), StoreUnavailable)
-        self.assertIn(str(self.server.socket), str(error))
+        self.assertIn(str(self.server.socket), await self.refusal(self.link()))
 
 
 class DebianScriptTests(ScriptTests):
@@ -151,3 +169,210 @@ class DebianScriptTests(ScriptTests):
     binary = REDIS
     if not REDIS:
         skip = "redis-server is not installed"
+
+
+class OutageTests(LinkCase):
+    """What a daemon sees while its store is away, slow or unwilling."""
+
+    async def test_a_server_that_hangs(self) -> None:
+        """Each command ends within its time, those given meanwhile too; then all is as before."""
+        link = await self.link(timeout=0.4)
+        self.stop()
+        began = reactor.seconds()
+        answers = [self.later(self.refusal(link.call("PING"))) for _ in range(50)]
+        await gatherResults(answers)
+        self.assertLess(reactor.seconds() - began, 0.8)
+        began = reactor.seconds()
+        await self.refusal(link.call("PING"))
+        self.assertLess(reactor.seconds() - began, 0.8)
+        self.proceed()
+        await self.back(link)
+
+    def stop(self) -> None:
+        """Make the server hang."""
+        assert self.server.process is not None
+        self.server.process.send_signal(signal.SIGSTOP)
+
+    def proceed(self) -> None:
+        """Let it go on."""
+        assert self.server.process is not None
+        self.server.process.send_signal(signal.SIGCONT)
+
+    async def test_killed_with_commands_in_flight(self) -> None:
+        """kill -9 with a hundred in flight: each fails or was done, none hangs, none is lost."""
+        link = await self.link(timeout=2)
+        self.stop()
+        answers = [self.later(link.call("RPUSH", "l", n)) for n in range(100)]
+        await deferLater(reactor, 0.01)  # they have left
+        self.server.kill()
+        outcomes = await DeferredList(answers, consumeErrors=True)
+        self.assertTrue(all(o.check(StoreUnavailable) for done, o in outcomes if not done))
+        self.server.start()
+        await self.back(link)
+        stored = [int(n) for n in await link.call("LRANGE", "l", 0, -1)]
+        self.assertLessEqual({n for n, (done, _) in enumerate(outcomes) if done}, set(stored))
+
+    async def test_commands_wait_for_a_short_outage(self) -> None:
+        """A restart that is shorter than the time of a command costs nobody an error."""
+        link = await self.link()
+        self.server.kill()
+        await self.refusal(link.ping())  # notices
+        answers = [self.later(link.call("RPUSH", "l", n)) for n in range(100)]
+        self.server.start()
+        self.assertEqual(await gatherResults(answers), list(range(1, 101)))
+
+    async def test_a_long_outage_fails_fast(self) -> None:
+        """Once it is gone for longer than a command waits, commands fail at once."""
+        link = await self.link(timeout=0.3)
+        self.server.kill()
+        await self.refusal(link.ping())
+        await self.refusal(link.ping())  # waits its 0.3 s
+        began = reactor.seconds()
+        self.assertIn("refused", await self.refusal(link.ping()))
+        self.assertLess(reactor.seconds() - began, 0.1)
+        self.assertFalse(link.connected)
+        self.server.start()
+        await self.back(link)
+
+    async def test_a_sender_that_goes(self) -> None:
+        """A cancelled command does not shift the answers of the others, sent or waiting."""
+        link = await self.link()
+        one, two = self.later(link.call("INCR", "n")), self.later(link.call("INCR", "n"))
+        one.cancel()
+        await self.assertFailure(one, CancelledError)
+        self.assertEqual(await two, 2)
+        self.server.kill()
+        await self.refusal(link.ping())
+        one, two = self.later(link.call("INCR", "m")), self.later(link.call("INCR", "m"))
+        one.cancel()
+        await self.assertFailure(one, CancelledError)
+        self.server.start()
+        self.assertEqual(await two, 1)
+
+    async def test_waiting_commands_are_bounded(self) -> None:
+        """A flood of commands while the store is away does not fill the memory."""
+        link = await self.link(timeout=1)
+        self.server.kill()
+        await self.refusal(link.ping())
+        answers = [self.later(self.refusal(link.call("GET", "k"))) for _ in range(PARKED_LIMIT + 9)]
+        self.assertEqual(sum(answer.called for answer in answers), 9)
+        await gatherResults(answers)
+
+    async def test_unwilling(self) -> None:
+        """What only says that the server can't serve now is StoreUnavailable, with one log line."""
+        self.write("no", "return redis.error_reply(ARGV[1] .. ' says the server')")
+        link = await self.link()
+        for code in sorted(UNAVAILABLE):
+            lines = self.log_lines()
+            for _ in range(3):
+                self.assertIn(code, await self.refusal(link.script("no", [], [code])))
+            self.assertEqual(sum(f"/s refuses to work: {code}" in line for line in lines), 1)
+
+    def log_lines(self) -> list[str]:
+        """What is logged from now on, as people see it."""
+        lines: list[str] = []
+
+        def write(event: LogEvent) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(write)
+        self.addCleanup(globalLogPublisher.removeObserver, write)
+        return lines
+
+    async def test_out_of_memory(self) -> None:
+        """A full store refuses writes, and takes them again when there is room."""
+        link = await self.link()
+        ask(self.server.socket, "CONFIG", "SET", "maxmemory", "1")
+        self.assertIn("OOM", await self.refusal(link.call("SET", "k", "v")))
+        ask(self.server.socket, "CONFIG", "SET", "maxmemory", "0")
+        await link.call("SET", "k", "v")
+
+    async def test_demoted(self) -> None:
+        """A server that became a replica is left, and used again when it is a master."""
+        link = await self.link(timeout=0.5)
+        ask(self.server.socket, "REPLICAOF", "127.0.0.1", "1")
+        self.assertIn("READONLY", await self.refusal(link.call("SET", "k", "v")))
+        self.assertRegex(await self.refusal(link.ping()), "replica|READONLY")
+        self.assertIn("replica", await self.refusal(self.link()))
+        ask(self.server.socket, "REPLICAOF", "NO", "ONE")
+        await self.back(link)
+
+    async def test_loading(self) -> None:
+        """A server that still reads its data is refused at first, and used once it has."""
+        link = await self.link(timeout=1)
+        await gatherResults([self.later(link.call("SET", n, "x" * 5000)) for n in range(40)])
+        await link.call("BGREWRITEAOF")
+        while b"aof_rewrite_in_progress:1" in await link.call("INFO", "persistence"):
+            pass
+        self.server.kill()
+        slow = ("--loading-process-events-interval-bytes", "1024", "--key-load-delay", "20000")
+        self.server.words += slow
+        self.server.start()
+        self.assertIn("loading", await self.refusal(self.link()))
+        await self.back(link)
+        self.assertEqual(await link.call("DBSIZE"), 41)
+
+    async def test_closed(self) -> None:
+        """After close nothing is sent, what waits fails, and no timer is left."""
+        link = await self.link()
+        self.server.kill()
+        await self.refusal(link.ping())
+        waiting = self.later(self.refusal(link.ping()))
+        await link.close()
+        self.assertIn("closed", await waiting)
+        self.assertIn("closed", await self.refusal(link.ping()))
+        await link.close()
+
+    async def test_evicting_server(self) -> None:
+        """A server that would throw data away is refused with what to change."""
+        ask(self.server.socket, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        self.assertIn("noeviction", await self.refusal(self.link()))
+
+    def test_info(self) -> None:
+        """Too old, part of a cluster: refused with what it is."""
+        for info, word in (
+            (b"redis_version:6.0.16\r\n", "6.0.16"),
+            (b"redis_version:6.2.1\r\nredis_mode:cluster\r\n", "cluster"),
+            (b"", "0.0"),
+        ):
+            self.assertIn(word, str(self.assertRaises(StoreUnavailable, check_info, info)))
+        check_info(b"redis_version:6.2.0\r\n")
+        check_info(b"redis_version:10.0\r\nmaxmemory_policy:noeviction\r\n")
+
+    async def test_blocking_commands(self) -> None:
+        """A connection of its own may block; the first one serves on."""
+        link = await self.link()
+        other = await link.another()
+        self.addCleanup(lambda: self.later(other.close()))
+        waiting = self.later(other.call("XREAD", "BLOCK", 0, "STREAMS", "s", "$", timeout=9))
+        await link.ping()
+        self.assertFalse(waiting.called)
+        while b"blocked_clients:1" not in await link.call("INFO", "clients"):
+            pass
+        await link.call("XADD", "s", "1-1", "k", "v")
+        self.assertEqual(await waiting, [[b"s", [[b"1-1", [b"k", b"v"]]]]])
+
+
+class PeerTests(LinkCase):
+    """What is no store at all."""
+
+    async def test_silence(self) -> None:
+        """Something that accepts and says nothing is given up in time."""
+        port = self.listen(lambda protocol: None)
+        self.assertIn("no answer in time", await self.refusal(self.link(port, timeout=0.3)))
+
+    async def test_another_protocol(self) -> None:
+        """Something that speaks another protocol is named as that."""
+        port = self.listen(lambda protocol: protocol.transport.write(b"HTTP/1.1 400 no\r\n\r\n"))
+        self.assertIn("does not speak", await self.refusal(self.link(port, timeout=2)))
+
+    def listen(self, greet: Any) -> str:
+        """A listener that greets each connection so; its URL."""
+
+        class Greeting(Protocol):
+            def connectionMade(self) -> None:
+                greet(self)
+
+        port = reactor.listenTCP(0, Factory.forProtocol(Greeting), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return f"redis://127.0.0.1:{port.getHost().port}"

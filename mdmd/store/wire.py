@@ -76,6 +76,8 @@ class Wire(RedisProtocol):  # type: ignore[misc]  # it has no types
         try:
             return await gatherResults(answers, consumeErrors=True)
         except FirstError as error:
+            if isinstance(error.subFailure.value, CancelledError):
+                raise CancelledError from None
             raise StoreUnavailable(self._why or str(error.subFailure.value)) from None
 
     def tell(self, *words: Word) -> None:
@@ -94,7 +96,8 @@ class Wire(RedisProtocol):  # type: ignore[misc]  # it has no types
         return len(self._in_flight)
 
     def abort(self, why: str) -> None:
-        """Cut the connection."""
+        """Cut the connection; nothing more is sent on it."""
+        self.up = False
         self._why = self._why or why
         self.transport.abortConnection()
 
