@@ -6,6 +6,7 @@ import attrs
 
 from mdmd.errors import BadMessage
 from mdmd.mdm import plist
+from mdmd.mdm.answers import chain
 from mdmd.mdm.command import is_command_uuid
 from mdmd.mdm.enrollment import EnrollmentID, enrollment_id
 
@@ -45,7 +46,6 @@ _KEYS = frozenset(
     }
 )
 _STATUSES = {status.value: status for status in Status if status is not Status.MALFORMED}
-_MAX_ERROR = 500  # characters
 
 
 def decode_report(body: bytes) -> Report:
@@ -72,30 +72,5 @@ def decode_report(body: bytes) -> Report:
         if status is not None:
             raise BadMessage(f"a report of {status} without a usable CommandUUID")
         raise BadMessage("a report with neither a known Status nor a CommandUUID")
-    error = _error_line(message.get("ErrorChain"))
+    error = chain.line(message.get("ErrorChain"))
     return Report(enrollment, status or Status.MALFORMED, uuid, error, body)
-
-
-def _error_line(chain: object) -> str:
-    """Put an ErrorChain of whatever shape into one line, the outermost error first."""
-    if not isinstance(chain, list):
-        return ""
-    # More would not fit anyway.
-    return "; ".join(filter(None, map(_one_error, chain[:_MAX_ERROR])))[:_MAX_ERROR]
-
-
-def _one_error(error: object) -> str:
-    if not isinstance(error, dict):
-        return _words(error)
-    domain, code = _words(error.get("ErrorDomain")), _words(error.get("ErrorCode"))
-    text = _words(error.get("LocalizedDescription")) or _words(error.get("USEnglishDescription"))
-    where = " ".join(filter(None, (domain, code)))
-    return ": ".join(filter(None, (where, text)))
-
-
-def _words(value: object) -> str:
-    """Spell a string or number on one line, anything else as nothing."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return ""
-    text = " ".join(str(value)[:_MAX_ERROR].split())
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

@@ -1,0 +1,244 @@
+"""What a device answers becomes inventory; what is odd is kept, named, and does no harm."""
+
+import plistlib
+from datetime import datetime
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mdmd.mdm.answers.chain import line, read_chain
+from mdmd.mdm.answers.decode import SECRETS, Answer, decode_answer
+from mdmd.mdm.catalogue.load import names
+from mdmd.mdm.report import decode_report
+
+APPS = [{"Identifier": "com.example.a", "Name": "A", "Version": "1", "BundleSize": 5}]
+
+
+def report(**keys: Any) -> bytes:
+    """Write a report as a device does."""
+    return plistlib.dumps({"Status": "Acknowledged", "CommandUUID": "1", "UDID": "U", **keys})
+
+
+def decode(request_type: str, command: dict[str, object] | None = None, **keys: Any) -> Answer:
+    return decode_answer(request_type, report(**keys), command)
+
+
+class FieldsTests(SynchronousTestCase):
+    """Each kind of answer updates the fields that it tells."""
+
+    def test_device_information(self) -> None:
+        """Each query that was answered is a field, the unknown ones too."""
+        answer = decode(
+            "DeviceInformation",
+            QueryResponses={
+                "OSVersion": "18.1",
+                "BatteryLevel": 0.5,
+                "IsSupervised": True,
+                "LastCloudBackupDate": datetime(2026, 11, 24, 20),
+                "OrganizationInfo": {"OrganizationName": "Example"},
+                "Shiny": b"\0\1",
+            },
+        )
+        self.assertEqual(
+            answer.fields,
+            {
+                "OSVersion": "18.1",
+                "BatteryLevel": 0.5,
+                "IsSupervised": True,
+                "LastCloudBackupDate": "2026-11-24T20:00:00Z",
+                "OrganizationInfo": {"OrganizationName": "Example"},
+                "Shiny": "base64:AAE=",
+            },
+        )
+        self.assertEqual((answer.oddities, answer.details), ((), {}))
+
+    def test_security_info_tells_how_it_is_managed(self) -> None:
+        """ManagementStatus is spread, so that it can be asked for in --where."""
+        answer = decode(
+            "SecurityInfo",
+            SecurityInfo={"PasscodePresent": True, "ManagementStatus": {"EnrolledViaDEP": False}},
+        )
+        self.assertEqual(answer.fields["PasscodePresent"], True)
+        self.assertEqual(answer.fields["EnrolledViaDEP"], False)
+
+    def test_lists(self) -> None:
+        """A list that is whole becomes a field of its name."""
+        for request_type, key, value in (
+            ("InstalledApplicationList", "InstalledApplicationList", APPS),
+            ("ProfileList", "ProfileList", [{"PayloadIdentifier": "a"}]),
+            ("CertificateList", "CertificateList", [{"CommonName": "a", "IsIdentity": False}]),
+            ("ProvisioningProfileList", "ProvisioningProfileList", [{"Name": "a"}]),
+            ("ManagedApplicationList", "ManagedApplicationList", {"com.a": {"Status": "Managed"}}),
+            ("AvailableOSUpdates", "AvailableOSUpdates", [{"Version": "18.2"}]),
+            ("OSUpdateStatus", "OSUpdateStatus", [{"Status": "Idle"}]),
+            ("UserList", "Users", [{"UserName": "jane"}]),
+            ("Restrictions", "GlobalRestrictions", {"restrictedBool": {}}),
+            ("ManagedMediaList", "Books", [{"Title": "a"}]),
+            ("ContentCachingInformation", "StatusResponse", {"Active": True}),
+        ):
+            answer = decode(request_type, **{key: value})
+            self.assertEqual((answer.fields, answer.oddities), ({key: value}, ()), request_type)
+
+    def test_a_limited_list_is_not_the_whole(self) -> None:
+        """Asked for managed apps only, a device does not lose the others in the inventory."""
+        answer = decode(
+            "InstalledApplicationList", {"ManagedAppsOnly": True}, InstalledApplicationList=APPS
+        )
+        self.assertEqual(answer.fields, {})
+        self.assertEqual(answer.details, {"InstalledApplicationList": APPS})
+
+    def test_location_and_parts(self) -> None:
+        """A place is one field; each setting and update says what became of it."""
+        place = decode(
+            "DeviceLocation", Latitude=52.5, Longitude=13.4, Timestamp="2026-11-24T20:00:00Z"
+        )
+        self.assertEqual(
+            place.fields["DeviceLocation"],
+            {"Latitude": 52.5, "Longitude": 13.4, "Timestamp": "2026-11-24T20:00:00Z"},
+        )
+        refused = [{"ErrorDomain": "MCMDMErrorDomain", "ErrorCode": 12021}]
+        settings = decode(
+            "Settings",
+            Settings=[
+                {"Item": "DeviceName", "Status": "Acknowledged"},
+                {"Item": "Bluetooth", "Status": "Error", "ErrorChain": refused},
+            ],
+        )
+        self.assertEqual(
+            [(part.name, part.status) for part in settings.parts],
+            [("DeviceName", "Acknowledged"), ("Bluetooth", "Error")],
+        )
+        self.assertEqual(settings.parts[1].errors[0].meaning, "it does not know this RequestType")
+        update = decode(
+            "ScheduleOSUpdate",
+            UpdateResults=[
+                {"ProductKey": "18.2", "InstallAction": "InstallASAP", "Status": "Idle"}
+            ],
+        )
+        self.assertEqual(update.parts[0].status, "Idle")
+
+    def test_secrets_stay_out(self) -> None:
+        """What unlocks a device is in the sealed report only, wherever it stood."""
+        for request_type in ("DeviceInformation", "SecurityInfo", "Unknown"):
+            inner = dict.fromkeys(SECRETS, b"secret")
+            answer = decode(
+                request_type, QueryResponses=inner, SecurityInfo=inner, UnlockToken=b"secret"
+            )
+            self.assertNotIn("c2VjcmV0", str(answer.fields) + str(answer.details))
+
+    def test_an_error_changes_nothing(self) -> None:
+        """A refused command tells nothing of the device."""
+        answer = decode_answer(
+            "DeviceInformation", report(Status="Error", QueryResponses={"OSVersion": "1"})
+        )
+        self.assertEqual((answer.fields, answer.status), ({}, "Error"))
+
+
+class OddTests(SynchronousTestCase):
+    """Nothing that a device says can raise here."""
+
+    def test_wrong_shapes_are_named(self) -> None:
+        """One line each; what came is in the details and in the report."""
+        for request_type, keys, oddity in (
+            ("DeviceInformation", {}, "QueryResponses is missing, not a dictionary"),
+            (
+                "DeviceInformation",
+                {"QueryResponses": "x"},
+                "QueryResponses is a string, not a dictionary",
+            ),
+            (
+                "InstalledApplicationList",
+                {"InstalledApplicationList": {}},
+                "InstalledApplicationList is a dictionary, not a list",
+            ),
+            (
+                "InstalledApplicationList",
+                {"InstalledApplicationList": [1]},
+                "InstalledApplicationList has elements that are no dictionaries",
+            ),
+            ("Settings", {"Settings": 7}, "Settings is a number, not a list"),
+            ("DeviceLocation", {"Latitude": 1}, "Latitude or Longitude is missing"),
+        ):
+            self.assertEqual(decode(request_type, **keys).oddities, (oddity,))
+
+    def test_an_unreadable_report(self) -> None:
+        """A date that is none, a cut off plist: told, not raised."""
+        bad = report(QueryResponses={"When": datetime(2026, 1, 1)}).replace(
+            b"2026-01-01", b"2026-13-41"
+        )
+        self.assertIn("can't be read", decode_answer("DeviceInformation", bad).oddities[0])
+        self.assertIn("can't be read", decode_answer("DeviceInformation", b"<plist").oddities[0])
+
+    def test_an_unknown_command(self) -> None:
+        """Its answer is kept whole, as details."""
+        answer = decode("FromTheFuture", Flux={"Capacity": 1.21})
+        self.assertEqual((answer.fields, answer.details), ({}, {"Flux": {"Capacity": 1.21}}))
+
+    @given(
+        st.sampled_from(names()),
+        st.recursive(
+            st.integers(-9, 9) | st.booleans() | st.text("abc", max_size=3) | st.binary(max_size=3),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(["Status", "ErrorChain", "Identifier", "ManagementStatus"]),
+                    inner,
+                    max_size=3,
+                )
+            ),
+            max_leaves=8,
+        ),
+    )
+    def test_any_shape_decodes(self, request_type: str, value: Any) -> None:
+        """Whatever stands where Apple's keys stand."""
+        keys = (
+            "QueryResponses",
+            "SecurityInfo",
+            "Settings",
+            "UpdateResults",
+            "Users",
+            "ErrorChain",
+            "Latitude",
+            "Longitude",
+            request_type,
+        )
+        decode(request_type, **dict.fromkeys(keys, value))
+
+    def test_a_20_mb_list(self) -> None:
+        """It takes its time, off the reactor, and comes out whole."""
+        apps = [{"Identifier": f"com.example.{n}", "Name": "x" * 1000} for n in range(20_000)]
+        answer = decode("InstalledApplicationList", InstalledApplicationList=apps)
+        self.assertEqual(len(answer.fields["InstalledApplicationList"]), 20_000)  # type: ignore[arg-type]
+
+
+class ChainTests(SynchronousTestCase):
+    """An ErrorChain says domain, code, what that means, and the device's words."""
+
+    def test_known_and_unknown_codes(self) -> None:
+        """The known ones are named."""
+        chain = [
+            {
+                "ErrorDomain": "MCMDMErrorDomain",
+                "ErrorCode": 12021,
+                "LocalizedDescription": "Ungültig",
+                "USEnglishDescription": "Invalid",
+            },
+            {"ErrorDomain": "MCMDMErrorDomain", "ErrorCode": 99, "USEnglishDescription": "New"},
+            {"ErrorDomain": "NSCocoaErrorDomain", "ErrorCode": 4097},
+        ]
+        self.assertEqual(
+            line(chain),
+            "MCMDMErrorDomain 12021 (it does not know this RequestType): Ungültig; "
+            "MCMDMErrorDomain 99: New; NSCocoaErrorDomain 4097",
+        )
+        self.assertEqual(decode_report(report(Status="Error", ErrorChain=chain)).error, line(chain))
+
+    def test_any_shape(self) -> None:
+        """A chain that is none is nothing."""
+        for chain in (None, "x", {}, [None, True, {}, {"ErrorCode": [1]}]):
+            self.assertEqual(line(chain), "")
+        self.assertEqual(line(["broken\nline", {"ErrorCode": "text"}]), "broken line; text")
+        self.assertEqual(len(line([{"ErrorDomain": "x" * 900}] * 900)), 500)
+        self.assertEqual(len(read_chain(["x"] * 900)), 50)
