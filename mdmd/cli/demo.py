@@ -37,6 +37,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mdmd.cli.stage import perform
+    from mdmd.cli.play import perform
 
     return perform(args)

@@ -140,7 +140,7 @@ async def _apns(reactor: Any, args: argparse.Namespace) -> int:
     try:
         await standin.listen(args.port, args.courier)
         _ready(
-            args.json,
+            getattr(args, "json", False),
             host="localhost",
             port=standin.port,
             courier=standin.courier_port,
@@ -151,7 +151,7 @@ async def _apns(reactor: Any, args: argparse.Namespace) -> int:
         await Deferred()
     finally:
         await standin.close()
-        _say(args.json, pushes=standin.service.pushes)
+        _say(getattr(args, "json", False), pushes=standin.service.pushes)
     return 0
 
 
@@ -189,14 +189,16 @@ async def _devices(reactor: Any, args: argparse.Namespace) -> int:
     try:
         await fleet.enroll()
         took = round(time.monotonic() - began, 2)
-        _ready(args.json, enrolled=fleet.enrolled, failed=fleet.failed, seconds=took)
+        _ready(
+            getattr(args, "json", False), enrolled=fleet.enrolled, failed=fleet.failed, seconds=took
+        )
         if not args.once:
             await Deferred()
     finally:
         if courier is not None:
             await courier.stopService()
         await fleet.close()
-        _say(args.json, **fleet.tally.summary(), troubles=fleet.troubles)
+        _say(getattr(args, "json", False), **fleet.tally.summary(), troubles=fleet.troubles)
     return 1 if fleet.failed else 0
 
 
