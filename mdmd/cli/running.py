@@ -38,7 +38,7 @@ class _Run:
         except MdmdError as error:
             sys.stderr.write(f"{self._name}: {error}\n")
         except Exception:
-            sys.stderr.write(f"{self._name}: a bug\n{Failure().getTraceback()}")  # type: ignore[no-untyped-call]
+            sys.stderr.write(f"{self._name}: a bug\n{Failure().getTraceback()}")
         finally:
             self._reactor.stop()
 

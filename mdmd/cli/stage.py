@@ -161,7 +161,7 @@ async def run_program(*words: str, env: Mapping[str, str] | None = None) -> byte
 
     :raises StepFailed: its exit status is not 0; the text is what it complained of.
     """
-    ran: Any = getProcessOutputAndValue(words[0], words[1:], env=env)  # type: ignore[no-untyped-call]
+    ran: Any = getProcessOutputAndValue(words[0], words[1:], env=env)
     out, error, status = await ran
     if status:
         said = (error or out).decode(errors="replace").strip()
