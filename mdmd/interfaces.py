@@ -24,7 +24,13 @@ from mdmd.mdm.report import Report
 
 @attrs.frozen
 class Identity:
-    """The certificate that came with a request, already verified against our CA."""
+    """
+    The certificate that came with a request, already verified against our CA.
+
+    An empty fingerprint is for check-ins that an integrator vouches for
+    (migration): no pin is asked for, and the first certificate that the
+    enrollment shows later is pinned.
+    """
 
     fingerprint: str  # lower-case hex SHA-256 of the DER
     serial: str = ""  # lower-case hex
@@ -112,7 +118,8 @@ class Policy:
 
     priority: Priority = Priority.NORMAL
     expires: int | None = None  # ms since the epoch; then it is parked as ``expired``
-    max_attempts: int | None = None  # deliveries; then it is parked as ``stuck``
+    max_attempts: int | None = None  # deliveries without an answer; then parked as ``stuck``
+    wake: bool = True  # False: no push at once, the first repeat is the first one
 
 
 class Enqueued(StrEnum):
@@ -284,6 +291,7 @@ class DuePush:
     enrollment: EnrollmentID
     notification: Notification
     attempt: int  # pushes since the enrollment last connected, this one not counted
+    claim: object = attrs.field(default=None, repr=False)  # the store's, for ``pushed``
 
 
 @attrs.frozen

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from txredisapi import ResponseError
 
 from mdmd.errors import StoreUnavailable
+from mdmd.store import lua
 from mdmd.store.address import Address, read_address
 from mdmd.store.dial import dial
 from mdmd.store.wire import Wire, Word, encode
@@ -62,7 +63,7 @@ class Script:
 @cache
 def script_named(name: str) -> Script:
     """Read ``scripts/NAME.lua`` of the package, once."""
-    source = (SCRIPTS / f"{name}.lua").read_bytes()
+    source = lua.source(SCRIPTS, name)
     return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode())
 
 

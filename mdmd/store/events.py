@@ -1,0 +1,42 @@
+"""The event stream: everything that happened, in order, replayable from an id."""
+
+import attrs
+
+from mdmd.interfaces import Event
+from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.store import keys
+from mdmd.store.subject import Tools, Word
+
+
+@attrs.frozen
+class Events:
+    """Read what the scripts wrote, or write what stands for itself."""
+
+    _tools: Tools
+
+    async def read(self, after: str = "0", limit: int = 100) -> list[Event]:
+        """Read events after a stream id ("0": from the oldest that is kept), oldest first."""
+        entries = await self._tools.link.call(
+            "XRANGE", keys.EVENTS, f"({after}", "+", "COUNT", limit
+        )
+        return [self._event(at, fields) for at, fields in entries]
+
+    async def newest(self) -> str:
+        """Say the id of the newest event, "0" if there is none."""
+        entries = await self._tools.link.call("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1)
+        return entries[0][0].decode() if entries else "0"
+
+    async def tell(self, topic: str, enrollment: EnrollmentID | None, **facts: str) -> None:
+        """Write an event of ours that goes with no change of the store; no secrets in it."""
+        who = "" if enrollment is None else str(enrollment)
+        words: list[Word] = [word for fact in facts.items() for word in fact]
+        await self._tools.change("tell", (), (topic, who, "", *words))
+
+    def _event(self, at: bytes, fields: list[bytes]) -> Event:
+        it = dict(zip(fields[::2], fields[1::2], strict=True))
+        topic, who, raw = it.pop(b"topic"), it.pop(b"id").decode(), it.pop(b"raw")
+        if raw:
+            place = keys.payload_place(EnrollmentID.parse(who))
+            raw = self._tools.payloads.unseal(raw, place)
+        facts = {name.decode(): value.decode("utf-8", "replace") for name, value in it.items()}
+        return Event(at.decode(), topic.decode(), who, facts, raw)

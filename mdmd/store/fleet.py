@@ -1,0 +1,284 @@
+"""What operators read and do."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, gatherResults
+
+from mdmd.interfaces import (
+    Enqueued,
+    EnrollmentRecord,
+    Event,
+    Policy,
+    QueuedCommand,
+    Result,
+)
+from mdmd.mdm.command import Command
+from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
+from mdmd.store import keys
+from mdmd.store.events import Events
+from mdmd.store.link import ScriptError
+from mdmd.store.subject import Tools, Word
+
+ENQUEUE_AT_ONCE = 200  # targets in one script call: some 2 ms of the store's time
+IN_FLIGHT = 2  # such calls at the same time; device requests go in between
+LIST_AT_ONCE = 500
+CANCEL_AT_ONCE = 100
+_LARGE_BODY = 16_384  # bytes; smaller ones go to every device uncompressed
+
+_ANSWERS = {
+    ord("q"): Enqueued.QUEUED,
+    ord("D"): Enqueued.DISABLED,
+    ord("d"): Enqueued.DUPLICATE,
+    ord("u"): Enqueued.UNKNOWN,
+}
+
+
+@attrs.frozen
+class Fleet:
+    """Implements :class:`mdmd.interfaces.IFleet`."""
+
+    _tools: Tools
+    _events: Events
+
+    # -- enqueue ------------------------------------------------------------------
+
+    async def enqueue(
+        self, command: Command, targets: Sequence[EnrollmentID], policy: Policy
+    ) -> list[Enqueued]:
+        """
+        Queue one command on many enrollments; the body is stored once.
+
+        Safe to repeat: an enrollment that has it, or has just answered it, says
+        DUPLICATE.
+
+        :raises Conflict: the CommandUUID is known with another body.
+        """
+        frame = self._frame(command, policy, targets)
+        batches = [
+            targets[at : at + ENQUEUE_AT_ONCE] for at in range(0, len(targets), ENQUEUE_AT_ONCE)
+        ]
+        answers: list[Enqueued] = []
+        body = self._tools.payloads.seal(command.raw, keys.command(command.uuid), _LARGE_BODY)
+        # The first goes alone: after it the body is there, or refused.
+        if batches:
+            answers += await self._enqueue(frame, batches[0], body, body)
+        for at in range(1, len(batches), IN_FLIGHT):
+            together = [
+                Deferred.fromCoroutine(self._enqueue(frame, batch, b"", body))
+                for batch in batches[at : at + IN_FLIGHT]
+            ]
+            for some in await gatherResults(together, consumeErrors=True):
+                answers += some
+        return answers
+
+    def _frame(
+        self, command: Command, policy: Policy, targets: Sequence[EnrollmentID]
+    ) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
+        """Make the arguments before and after the body."""
+        settings = self._tools.settings
+        expires = policy.expires
+        if expires is None and settings.expires is not None:
+            expires = self._tools.now() + int(settings.expires * 1000)
+        attempts = policy.max_attempts or settings.max_attempts
+        delay = "" if policy.wake else int(settings.repeat[0] * 1000)
+        return (
+            keys.pack(command.uuid),
+            command.uuid,
+            command.request_type,
+            self._tools.payloads.digest(command.raw),
+        ), (
+            policy.priority * keys.PRIORITY_STEP,
+            "" if expires is None else expires,
+            attempts or "",
+            delay,
+            str(targets[0]) if len(targets) == 1 else "",
+        )
+
+    async def _enqueue(
+        self,
+        frame: tuple[tuple[Word, ...], tuple[Word, ...]],
+        batch: Sequence[EnrollmentID],
+        body: bytes,
+        whole_body: bytes,
+    ) -> list[Enqueued]:
+        before, after = frame
+        names = [keys.COMMANDS + bytes(before[0]), keys.SEQUENCE]  # type: ignore[arg-type]
+        members = []
+        for one in batch:
+            names += (keys.record(one), keys.queue(one), keys.work(one))
+            members.append(keys.member(one))
+        try:
+            answer = await self._tools.change("enqueue", names, (*before, body, *after, *members))
+        except ScriptError as error:
+            if error.code != "NOBODY":
+                raise
+            # All who had it have answered it meanwhile.
+            return await self._enqueue(frame, batch, whole_body, whole_body)
+        return [_ANSWERS[letter] for letter in answer]
+
+    # -- reads ----------------------------------------------------------------------
+
+    async def enrollment(self, enrollment: EnrollmentID) -> EnrollmentRecord | None:
+        """Read one record; the type in the answer is the stored one."""
+        return (await self._describe([enrollment]))[0]
+
+    async def enrollments(self, after: str = "", limit: int = 100) -> list[EnrollmentRecord]:
+        """Page through all enrollments in id order, ``after`` an id, devices and channels."""
+        start = f"({after}" if after else "-"
+        found = await self._tools.link.call("ZRANGEBYLEX", keys.IDS, start, "+", "LIMIT", 0, limit)
+        records = await self._describe([EnrollmentID.parse(each.decode()) for each in found])
+        return [record for record in records if record is not None]
+
+    async def find(self, text: str) -> EnrollmentID | None:
+        """Find by enrollment id or by serial number."""
+        device = await self._tools.link.call("GET", keys.serial(text.strip()))
+        record = await self.enrollment(EnrollmentID.parse(device.decode() if device else text))
+        return None if record is None else record.enrollment
+
+    async def _describe(self, ones: Sequence[EnrollmentID]) -> list[EnrollmentRecord | None]:
+        if not ones:
+            return []
+        names: list[bytes] = []
+        for one in ones:
+            names += (keys.record(one), keys.facts(one), keys.queue(one), keys.push(one))
+            names += (keys.unlock(one), keys.bootstrap(one))
+            names += (keys.work(one), keys.device_record(one))
+        args: tuple[Word, ...] = (f"({keys.PARKED}", *[keys.member(one) for one in ones])
+        answers = await self._tools.link.script("describe", names, args)
+        return [_record(one, *answer) for one, answer in zip(ones, answers, strict=True)]
+
+    async def queue(self, enrollment: EnrollmentID) -> list[QueuedCommand]:
+        """List pending and parked commands in delivery order."""
+        names = (keys.queue(enrollment), keys.sent(enrollment))
+        found: list[QueuedCommand] = []
+        part: list[QueuedCommand] | None = None
+        while part is None or len(part) == LIST_AT_ONCE:
+            args = (keys.COMMANDS, len(found), len(found) + LIST_AT_ONCE - 1)
+            part = [
+                _queued(*line) for line in await self._tools.link.script("list_queue", names, args)
+            ]
+            found += part
+        return sorted(found, key=_delivery_order)
+
+    async def results(self, enrollment: EnrollmentID, limit: int = 20) -> list[Result]:
+        """Read the newest results, newest first."""
+        entries = await self._tools.link.call("LRANGE", keys.results(enrollment), 0, limit - 1)
+        oldest = self._tools.now() - int(self._tools.settings.results_age * 1000)
+        found = [self._result(enrollment, entry) for entry in entries]
+        return [result for result in found if result.received_at > oldest]
+
+    def _result(self, one: EnrollmentID, entry: bytes) -> Result:
+        uuid, _, kind, status, why, at, queued, attempts, raw = entry.split(b"\0", 8)
+        return Result(
+            uuid.decode(),
+            kind.decode(),
+            status.decode(),
+            why.decode(),
+            int(at),
+            int(queued) if queued else None,
+            int(attempts),
+            self._tools.payloads.unseal(raw, keys.payload_place(one)),
+        )
+
+    async def events(self, after: str = "0", limit: int = 100) -> list[Event]:
+        """Read events after the given stream id, oldest first."""
+        return await self._events.read(after, limit)
+
+    # -- cancel ---------------------------------------------------------------------
+
+    async def cancel(self, enrollment: EnrollmentID, uuid: str) -> QueuedCommand:
+        """
+        Take one command out; the answer says whether it was ever sent.
+
+        :raises NotHere: it is not in the queue.
+        """
+        _, taken = await self._cancel(enrollment, keys.pack(uuid))
+        return _queued(*taken[0])
+
+    async def clear(self, enrollment: EnrollmentID) -> int:
+        """Take all commands out, return how many."""
+        count, left = 0, 1
+        while left:
+            left, taken = await self._cancel(enrollment, b"")
+            count += len(taken)
+        return count
+
+    async def _cancel(self, one: EnrollmentID, packed: bytes) -> Any:
+        names = (keys.queue(one), keys.sent(one), keys.results(one), keys.work(one))
+        args = (str(one), keys.member(one), packed, CANCEL_AT_ONCE)
+        return await self._tools.change("cancel", names, args)
+
+
+def _record(
+    one: EnrollmentID,
+    fields: list[bytes],
+    facts: list[bytes],
+    pending: int,
+    has_token: int,
+    has_unlock: int,
+    has_bootstrap: int,
+    next_push: bytes | None,
+    pin: bytes | None,
+) -> EnrollmentRecord | None:
+    it = _pairs(fields)
+    if "enabled" not in it:
+        return None
+    return EnrollmentRecord(
+        enrollment=attrs.evolve(one, type=EnrollmentType(it["type"])),
+        enabled=it["enabled"] == "1",
+        tally=int(it.get("tally", 0)),
+        generation=int(it.get("generation", 0)),
+        topic=it.get("topic", ""),
+        facts=_pairs(facts) | ({"UserShortName": it["user"]} if it.get("user") else {}),
+        enrolled_at=_int(it.get("enrolled")),
+        last_seen=_int(it.get("seen")),
+        awaiting_configuration=it.get("awaiting") == "1",
+        pin=pin.decode() if pin else "",
+        pending=pending,
+        has_token=bool(has_token),
+        has_unlock_token=bool(has_unlock) and not one.channel,
+        has_bootstrap_token=bool(has_bootstrap) and not one.channel,
+        next_push=None if next_push is None else int(float(next_push)),
+        last_push=_int(it.get("pushed")),
+        last_push_result=it.get("push_result", ""),
+    )
+
+
+def _pairs(flat: list[bytes]) -> dict[str, str]:
+    return {
+        name.decode(): value.decode("utf-8", "replace")
+        for name, value in zip(flat[::2], flat[1::2], strict=True)
+    }
+
+
+def _int(text: str | bytes | None) -> int | None:
+    return int(text) if text and text not in ("-", b"-") else None
+
+
+def _queued(
+    packed: bytes, score: bytes, sent: bytes | None, about: list[bytes | None]
+) -> QueuedCommand:
+    place = int(float(score))
+    attempts, last, count, first, latest, state = (sent or b"0 - 0 - - waiting").split(b" ")
+    _, kind, queued, expires, most = about
+    return QueuedCommand(
+        uuid=keys.unpack(packed),
+        request_type=(kind or b"").decode(),
+        priority=place % keys.NOT_NOW // keys.PRIORITY_STEP,
+        sequence=place % keys.PRIORITY_STEP,
+        state=state.decode(),
+        queued_at=int(queued or 0),
+        attempts=int(attempts),
+        last_sent=_int(last),
+        not_now_count=int(count),
+        first_not_now=_int(first),
+        last_not_now=_int(latest),
+        expires=_int(expires),
+        max_attempts=_int(most),
+    )
+
+
+def _delivery_order(line: QueuedCommand) -> tuple[bool, int, int]:
+    return line.state in ("expired", "stuck"), line.priority, line.sequence

@@ -1,0 +1,193 @@
+"""
+The one place of key names and encodings; docs/store.md describes each key.
+
+All of a device is under ``mdmd:{UDID}:``, so that it lives in one slot of a
+cluster. Where a device and its user channels have a key each, the channel is
+the end of the name and empty for the device's own: a script makes a channel's
+key by adding the channel to the device's.
+"""
+
+import re
+import zlib
+
+from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
+
+EVENTS = b"mdmd:events"
+IDS = b"mdmd:ids"
+TOPICS = b"mdmd:topics"
+SEQUENCE = b"mdmd:sequence"
+COMMANDS = b"mdmd:command:"
+SERIALS = b"mdmd:serial:"
+CERTIFICATES = b"mdmd:pushcerts"
+WORK_SHARDS = 16
+WORK = tuple(b"mdmd:work:%d" % shard for shard in range(WORK_SHARDS))
+
+# A score in a queue: band, then priority class, then sequence.
+PRIORITY_STEP = 2**44
+NOT_NOW = 2**48
+PARKED = 2**49
+
+
+def device_key(enrollment: EnrollmentID, name: str) -> bytes:
+    """Name a key of the device, whichever of its channels is meant."""
+    return f"mdmd:{{{enrollment.device}}}:{name}".encode()
+
+
+def channel_key(enrollment: EnrollmentID, name: str) -> bytes:
+    """Name a key that each channel has of its own."""
+    return f"mdmd:{{{enrollment.device}}}:{name}:{enrollment.channel}".encode()
+
+
+def device_record(enrollment: EnrollmentID) -> bytes:
+    """The hash of the device's own enrollment, which has the pin."""
+    return device_key(enrollment, "e:")
+
+
+def record(enrollment: EnrollmentID) -> bytes:
+    """The hash of this enrollment."""
+    return channel_key(enrollment, "e")
+
+
+def queue(enrollment: EnrollmentID) -> bytes:
+    """The sorted set of packed CommandUUIDs."""
+    return channel_key(enrollment, "q")
+
+
+def sent(enrollment: EnrollmentID) -> bytes:
+    """The hash of what was sent: packed CommandUUID to its deliveries."""
+    return channel_key(enrollment, "s")
+
+
+def results(enrollment: EnrollmentID) -> bytes:
+    """The list of results, newest first."""
+    return channel_key(enrollment, "r")
+
+
+def ended(enrollment: EnrollmentID) -> bytes:
+    """The queue of a past generation, while it is moved into the results."""
+    return channel_key(enrollment, "x")
+
+
+def ended_sent(enrollment: EnrollmentID) -> bytes:
+    """The deliveries of a past generation, as long."""
+    return channel_key(enrollment, "xs")
+
+
+def facts(enrollment: EnrollmentID) -> bytes:
+    """The hash of what is known of the hardware."""
+    return channel_key(enrollment, "f")
+
+
+def push(enrollment: EnrollmentID) -> bytes:
+    """The sealed push token and magic."""
+    return channel_key(enrollment, "p")
+
+
+def channels(enrollment: EnrollmentID) -> bytes:
+    """The hash of the device's user channels: channel to type."""
+    return device_key(enrollment, "channels")
+
+
+def unlock(enrollment: EnrollmentID) -> bytes:
+    """The sealed unlock token."""
+    return device_key(enrollment, "unlock")
+
+
+def bootstrap(enrollment: EnrollmentID) -> bytes:
+    """The sealed bootstrap token."""
+    return device_key(enrollment, "bootstrap")
+
+
+def archive(enrollment: EnrollmentID) -> bytes:
+    """The hash of the last generation's sealed tokens."""
+    return device_key(enrollment, "archive")
+
+
+def pin(fingerprint: str) -> bytes:
+    """Whose certificate this is."""
+    return b"mdmd:pin:" + fingerprint.encode()
+
+
+def serial(number: str) -> bytes:
+    """Which device has this serial number."""
+    return SERIALS + number.encode()
+
+
+def command(uuid: str) -> bytes:
+    """The hash of a command: its body, stored once."""
+    return COMMANDS + pack(uuid)
+
+
+def certificate(topic: str) -> bytes:
+    """The hash of a topic's push certificate."""
+    return b"mdmd:pushcert:" + topic.encode()
+
+
+def work(enrollment: EnrollmentID) -> bytes:
+    """The shard of the push work set, the same for all channels of a device."""
+    return WORK[zlib.crc32(enrollment.device.encode()) % WORK_SHARDS]
+
+
+# -- encodings -----------------------------------------------------------------
+
+_UUID = r"{0}{{8}}-{0}{{4}}-{0}{{4}}-{0}{{4}}-{0}{{12}}"
+_UPPER = re.compile(_UUID.format("[0-9A-F]"), re.ASCII)
+_LOWER = re.compile(_UUID.format("[0-9a-f]"), re.ASCII)
+_UDID = re.compile(r"[0-9A-F]{8}-[0-9A-F]{16}", re.ASCII)  # since the A12 chip
+
+
+def pack(text: str) -> bytes:
+    """
+    Shorten UUIDs and UDIDs: a tag of 1 to 3, then the bytes their digits stand for.
+
+    Anything else is its UTF-8; being printable it never begins with a tag.
+    """
+    size = len(text)
+    if size == 36:
+        if _UPPER.fullmatch(text):
+            return b"\x01" + bytes.fromhex(text.replace("-", ""))
+        if _LOWER.fullmatch(text):
+            return b"\x02" + bytes.fromhex(text.replace("-", ""))
+    elif size == 25 and _UDID.fullmatch(text):
+        return b"\x03" + bytes.fromhex(text.replace("-", ""))
+    return text.encode()
+
+
+def unpack(packed: bytes) -> str:
+    """Undo :func:`pack`."""
+    return _unpack(packed)[0]
+
+
+def _unpack(packed: bytes) -> tuple[str, bytes]:
+    """Read a packed text at the beginning; what follows it comes back too."""
+    tag = packed[:1]
+    if tag in (b"\x01", b"\x02"):
+        digits = packed[1:17].hex()
+        text = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+        return (text.upper() if tag == b"\x01" else text), packed[17:]
+    if tag == b"\x03":
+        digits = packed[1:13].hex().upper()
+        return f"{digits[:8]}-{digits[8:]}", packed[13:]
+    return packed.decode(), b""
+
+
+def member(enrollment: EnrollmentID) -> bytes:
+    """Spell an enrollment in the work set: the packed device, and ``:channel``."""
+    packed = pack(enrollment.device)
+    return packed + b":" + enrollment.channel.encode() if enrollment.channel else packed
+
+
+def read_member(packed: bytes) -> EnrollmentID:
+    """Undo :func:`member`; the type comes out as Device or User."""
+    if packed[:1] in (b"\x01", b"\x02", b"\x03"):
+        device, rest = _unpack(packed)
+        channel = rest[1:].decode()
+    else:
+        device, _, channel = packed.decode().partition(":")
+    kind = EnrollmentType.USER if channel else EnrollmentType.DEVICE
+    return EnrollmentID(device, channel, kind)
+
+
+def payload_place(enrollment: EnrollmentID) -> bytes:
+    """Say for where messages of this enrollment are sealed: its events and its results."""
+    return b"message of " + str(enrollment).encode()

@@ -1,0 +1,103 @@
+"""The push work set: enrollments with work, by the time of their next push."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from mdmd.interfaces import Decision, DuePush, NoPush, Notification, PushOutcome
+from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.store import keys
+from mdmd.store.enrollments import unpack_push
+from mdmd.store.subject import Tools, Word
+
+CLAIM_AT_ONCE = 200  # enrollments in one script call
+
+
+@attrs.define
+class PushWork:
+    """Implements :class:`mdmd.interfaces.IPushWork`."""
+
+    _tools: Tools
+    _turn: int = 0  # which shard is asked first, so that none has to wait for another
+
+    async def claim_due(self, limit: int, lease_ms: int) -> list[DuePush]:
+        """
+        Take up to ``limit`` due enrollments; those without work leave the set.
+
+        Two steps: the first takes their leases, the second reads them. If the
+        second does not come, they are due again when the lease ends.
+        """
+        self._turn = (self._turn + 1) % keys.WORK_SHARDS
+        shards = keys.WORK[self._turn :] + keys.WORK[: self._turn]
+        now = self._tools.now()
+        until = now + lease_ms
+        taken = await self._tools.link.script("take_due", shards, (now, until, limit))
+        due: list[DuePush] = []
+        for at in range(0, len(taken), CLAIM_AT_ONCE):
+            ones = [keys.read_member(member) for member in taken[at : at + CLAIM_AT_ONCE]]
+            answers = await self._claim(ones, until, False)
+            due += [answer for answer in answers if isinstance(answer, DuePush)]
+        return due
+
+    async def claim(self, targets: Sequence[EnrollmentID], lease_ms: int) -> list[DuePush | NoPush]:
+        """Take the named enrollments now, due or not; answers in order."""
+        until = self._tools.now() + lease_ms
+        answers: list[DuePush | NoPush] = []
+        for at in range(0, len(targets), CLAIM_AT_ONCE):
+            answers += await self._claim(targets[at : at + CLAIM_AT_ONCE], until, True)
+        return answers
+
+    async def _claim(
+        self, ones: Sequence[EnrollmentID], until: int, anyway: bool
+    ) -> list[DuePush | NoPush]:
+        names: list[bytes] = []
+        for one in ones:
+            names += (keys.record(one), keys.queue(one), keys.push(one), keys.work(one))
+        args: tuple[Word, ...] = (until, int(anyway), *[keys.member(one) for one in ones])
+        answers = await self._tools.link.script("claim", names, args)
+        return [
+            self._answer(one, until, *answer) for one, answer in zip(ones, answers, strict=True)
+        ]
+
+    def _answer(self, one: EnrollmentID, until: int, word: bytes, *rest: Any) -> DuePush | NoPush:
+        if word != b"push":
+            reason = rest[0].decode()
+            return NoPush(one, f"token dropped: {reason}" if word == b"dropped" else word.decode())
+        topic, secret, pushes = rest
+        token, magic = unpack_push(self._tools.sealer.unseal(secret, keys.push(one)))
+        notification = Notification(topic.decode(), token, magic)
+        return DuePush(one, notification, int(pushes), Claim(until, secret))
+
+    async def pushed(self, due: DuePush, outcome: PushOutcome, next_push: int | None) -> None:
+        """
+        Record the outcome and when to push next if the device does not connect.
+
+        An enrollment that connected, or got work, since it was claimed keeps
+        the time that it got by that.
+        """
+        one, claim = due.enrollment, due.claim
+        if not isinstance(claim, Claim):
+            raise TypeError("this push was not claimed here")
+        dropped = outcome.decision is Decision.DROP_TOKEN
+        delivered = outcome.decision is Decision.DELIVERED
+        args = (
+            *(str(one), keys.member(one), claim.until, "" if next_push is None else next_push),
+            *(outcome.decision.value, outcome.apns_id if delivered else outcome.reason),
+            *(outcome.status, int(dropped), claim.secret),
+        )
+        names = (keys.record(one), keys.push(one), keys.work(one))
+        await self._tools.change("pushed", names, args)
+
+    async def next_due(self) -> int | None:
+        """Say when the earliest entry is due, None if there is none."""
+        first = await self._tools.link.script("next_due", keys.WORK, ())
+        return int(float(first)) if first else None
+
+
+@attrs.frozen
+class Claim:
+    """How the store knows a claim again."""
+
+    until: int
+    secret: bytes = attrs.field(repr=False)  # the sealed token that is pushed to

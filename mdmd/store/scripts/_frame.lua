@@ -1,0 +1,13 @@
+-- Given to every script that changes something: KEYS[1] is the event stream; ARGV[1..6] are the
+-- time, how many events are kept, how long, how many results, how long, the prefix of commands.
+-- Times are milliseconds. Scripts take them from outside, so that rules can be tested.
+local now = tonumber(ARGV[1])
+local RESULTS_KEPT, RESULTS_AGE, COMMAND = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+
+-- Writes an event; further arguments are names and values of facts.
+local function event(topic, id, raw, ...)
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*',
+    'topic', topic, 'id', id, 'raw', raw, ...)
+  local oldest = now - tonumber(ARGV[3])
+  if oldest > 0 then redis.call('XTRIM', KEYS[1], 'MINID', '~', oldest) end
+end

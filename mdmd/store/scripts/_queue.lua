@@ -1,0 +1,75 @@
+-- A queue's scores have three bands: waiting, NotNow'd, parked; in each, priority then sequence.
+local NOT_NOW, PARKED = 2 ^ 48, 2 ^ 49
+local NOT_NOW_FROM, BELOW_PARKED = '281474976710656', '(562949953421312'
+local PARKED_FROM = '562949953421312'
+
+-- Says which command is first, and its score; skipping leaves NotNow'd ones aside.
+local function first(queue, skip)
+  local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+  local score = tonumber(head[2])
+  if not score or score >= PARKED or (skip and score >= NOT_NOW) then return nil end
+  if skip or score >= NOT_NOW then return head[1], score end
+  -- A NotNow'd one is offered in its old place.
+  local again = redis.call('ZRANGEBYSCORE', queue, NOT_NOW_FROM, BELOW_PARKED,
+    'WITHSCORES', 'LIMIT', 0, 1)
+  if again[1] and tonumber(again[2]) - NOT_NOW < score then return again[1], tonumber(again[2]) end
+  return head[1], score
+end
+
+-- Says whether anything is left that the device may still be offered.
+local function pending(queue)
+  local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+  return head[1] and tonumber(head[2]) < PARKED
+end
+
+-- Sets a command aside, with an event. The oldest of too many end in the results.
+local function park(queue, sent, results, id, uuid, score, about, it, state)
+  if score >= NOT_NOW then score = score - NOT_NOW end
+  redis.call('ZADD', queue, score + PARKED, uuid)
+  it.state = state
+  write_sent(sent, uuid, it)
+  event('mdmd.Parked', id, '', 'status', state, 'command_uuid', about.uuid,
+    'request_type', about.type, 'attempts', it.attempts)
+  if redis.call('ZCOUNT', queue, PARKED_FROM, '+inf') > RESULTS_KEPT then
+    local oldest = redis.call('ZRANGEBYSCORE', queue, PARKED_FROM, '+inf', 'LIMIT', 0, 1)[1]
+    local was = read_sent(redis.call('HGET', sent, oldest)).state
+    redis.call('ZREM', queue, oldest)
+    conclude(sent, results, oldest, was, '', '', '')
+  end
+end
+
+-- Takes the next command; parks exhausted ones on the way, but not more than `cap` in one call.
+-- Answers false (nothing), {'again'} (call once more) or {'command', uuid, type, body}.
+local function offer(queue, sent, results, id, skip, cap)
+  for _ = 1, cap do
+    local uuid, score = first(queue, skip)
+    if not uuid then return false end
+    local c = redis.call('HMGET', COMMAND .. uuid, 'uuid', 'type', 'expires', 'max', 'body')
+    local about = {uuid = c[1] or '', type = c[2] or ''}
+    local it = read_sent(redis.call('HGET', sent, uuid))
+    if c[3] and tonumber(c[3]) <= now then
+      park(queue, sent, results, id, uuid, score, about, it, 'expired')
+    elseif c[4] and it.attempts - it.not_now >= tonumber(c[4]) then
+      park(queue, sent, results, id, uuid, score, about, it, 'stuck')
+    elseif not c[5] then
+      redis.call('ZREM', queue, uuid)
+      redis.call('HDEL', sent, uuid)
+      event('mdmd.Lost', id, '', 'reason', 'the body of a command is missing')
+    else
+      it.attempts, it.last, it.state = it.attempts + 1, ARGV[1], 'sent'
+      write_sent(sent, uuid, it)
+      return {'command', about.uuid, about.type, c[5]}
+    end
+  end
+  return {'again'}
+end
+
+-- When to push again if the device does not come by itself: after the nth delay, or the last.
+local function schedule(work, member, delays, nth)
+  local wait
+  for delay in string.gmatch(delays, '%d+') do
+    wait, nth = tonumber(delay), nth - 1
+    if nth < 1 then break end
+  end
+  redis.call('ZADD', work, now + wait, member)
+end

@@ -1,0 +1,63 @@
+-- uses: _frame _pin _history _queue
+-- A device connects: record its report, take the next command. docs/store.md, "connect".
+-- KEYS: 2 device, 3 record, 4 queue, 5 sent, 6 results, 7 work shard, 8 pin
+-- ARGV: 7 fingerprint, 8 device id, 9 id, 10 type, 11 member, 12 repeat, 13 cap,
+--       14 status, 15 uuid, 16 packed uuid, 17 digest, 18 error, 19 report
+local refused = refuse(KEYS[2], KEYS[8], ARGV[7], ARGV[8])
+if refused then return refused end
+local device, record, queue, sent, results, work = unpack(KEYS, 2, 7)
+local id, kind, member, delays, cap = ARGV[9], ARGV[10], ARGV[11], ARGV[12], tonumber(ARGV[13])
+local status, uuid, packed, digest, why, raw = unpack(ARGV, 14, 19)
+local known = redis.call('HMGET', record, 'enabled')
+if not known[1] then return redis.error_reply('UNPINNED nothing') end
+
+-- A report that did not reach its sender's knowledge comes again: nothing happens twice.
+local function heard_before()
+  local begin = uuid .. '\0' .. digest .. '\0'
+  for _, entry in ipairs(redis.call('LRANGE', results, 0, -1)) do
+    if string.sub(entry, 1, #begin) == begin then return true end
+  end
+end
+
+local nth = 1
+local function not_now(score)
+  local it = read_sent(redis.call('HGET', sent, packed))
+  if it.state == 'notnow' then nth = it.not_now return end
+  it.not_now = it.not_now + 1
+  if it.first == '-' then it.first = ARGV[1] end
+  it.latest = ARGV[1]
+  if score < PARKED then it.state = 'notnow' end
+  write_sent(sent, packed, it)
+  if score < NOT_NOW then redis.call('ZADD', queue, score + NOT_NOW, packed) end
+  nth = it.not_now
+  event('mdm.Connect', id, raw, 'type', kind, 'status', status, 'command_uuid', uuid,
+    'request_type', redis.call('HGET', COMMAND .. packed, 'type') or '', 'not_now', nth)
+end
+
+if status == 'Idle' then
+  event('mdm.Connect', id, raw, 'type', kind, 'status', status)
+else
+  local score = tonumber(redis.call('ZSCORE', queue, packed) or nil)
+  if score and status == 'NotNow' then
+    not_now(score)
+  elseif score then
+    redis.call('ZREM', queue, packed)
+    local about = conclude(sent, results, packed, status, digest, why, raw)
+    redis.call('HSET', record, 'last', packed)
+    event('mdm.Connect', id, raw, 'type', kind, 'status', status, 'command_uuid', uuid,
+      'request_type', about[2] or '', 'error', why)
+  elseif not heard_before() then
+    remember(results, uuid, digest, '', 'orphan', why, '', 0, raw)
+    event('mdm.Connect', id, raw, 'type', kind, 'status', status, 'command_uuid', uuid,
+      'request_type', '', 'error', why, 'orphan', '1')
+  end
+end
+redis.call('HSET', record, 'seen', ARGV[1], 'pushes', 0)
+
+local next = offer(queue, sent, results, id, status == 'NotNow', cap)
+if known[1] == '1' and (next or pending(queue)) then
+  schedule(work, member, delays, next and 1 or nth)
+else
+  redis.call('ZREM', work, member)
+end
+return next

@@ -1,0 +1,26 @@
+-- uses: _frame
+-- Records what became of a push.
+-- KEYS: 2 record, 3 push, 4 work shard
+-- ARGV: 7 id, 8 member, 9 end of the claim, 10 next push or '', 11 decision, 12 result, 13 status,
+--       14 '1': drop the token, 15 the sealed token that was pushed to
+local record, push, work = unpack(KEYS, 2, 4)
+if redis.call('EXISTS', record) == 0 then return 0 end
+redis.call('HSET', record, 'pushed', ARGV[1], 'push_result', ARGV[12])
+-- A claim that ended, or an enrollment that connected or got work meanwhile, has its own time.
+local claimed = redis.call('ZSCORE', work, ARGV[8]) == ARGV[9]
+if claimed then
+  redis.call('HINCRBY', record, 'pushes', 1)
+  if ARGV[10] == '' then
+    redis.call('ZREM', work, ARGV[8])
+  else
+    redis.call('ZADD', work, ARGV[10], ARGV[8])
+  end
+end
+if ARGV[14] == '1' and redis.call('GET', push) == ARGV[15] then
+  redis.call('HSET', record, 'dropped', ARGV[12])
+  redis.call('ZREM', work, ARGV[8])
+end
+if ARGV[11] ~= 'delivered' then
+  event('mdmd.PushFailed', ARGV[7], '', 'decision', ARGV[11], 'reason', ARGV[12], 'status', ARGV[13])
+end
+return claimed and 1 or 0

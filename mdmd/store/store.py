@@ -1,0 +1,36 @@
+"""The store, put together."""
+
+from typing import Any
+
+from mdmd.pki.sealing import Sealer
+from mdmd.store.certificates import PushCertificates
+from mdmd.store.enrollments import Enrollments
+from mdmd.store.events import Events
+from mdmd.store.fleet import Fleet
+from mdmd.store.link import Link
+from mdmd.store.push import PushWork
+from mdmd.store.queue import Queue
+from mdmd.store.subject import Settings, Tools
+
+__all__ = ["Settings", "Store"]
+
+
+class Store:
+    """
+    All subjects over one link.
+
+    :param sealer: seals secrets and messages before they leave.
+    :param clock: an IReactorTime; what ``seconds()`` says is what is stored as the time.
+    """
+
+    def __init__(
+        self, link: Link, sealer: Sealer, clock: Any, settings: Settings | None = None
+    ) -> None:
+        self.link = link
+        self.tools = Tools.of(link, sealer, clock, settings or Settings())
+        self.enrollments = Enrollments(self.tools)
+        self.queue = Queue(self.tools)
+        self.events = Events(self.tools)
+        self.fleet = Fleet(self.tools, self.events)
+        self.push = PushWork(self.tools)
+        self.certificates = PushCertificates(self.tools)

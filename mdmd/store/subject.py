@@ -1,0 +1,91 @@
+"""What the subjects of the store share: the link, the clock, the frame of every change."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from mdmd.errors import Conflict, MdmdError, NotEnrolled, NotHere, WrongIdentity
+from mdmd.pki.sealing import Sealer
+from mdmd.store import keys
+from mdmd.store.link import Link, ScriptError
+from mdmd.store.payload import Payloads
+
+Word = bytes | str | int
+
+_DAY = 86400.0
+
+# What the scripts' error codes mean.
+_ERRORS: dict[str, MdmdError] = {
+    "PIN": WrongIdentity("another certificate is pinned to this enrollment"),
+    "TAKEN": WrongIdentity("this certificate is pinned to another device"),
+    "UNPINNED": NotEnrolled("no such enrollment"),
+    "BODY": Conflict("this CommandUUID is known with another body"),
+    "NOTHERE": NotHere("no such command in this queue"),
+}
+
+
+@attrs.frozen
+class Settings:
+    """What the store has to know of the configuration; times in seconds, as there."""
+
+    results_kept: int = 100
+    results_age: float = 90 * _DAY
+    events_kept: int = 100_000
+    events_age: float = 30 * _DAY
+    first_delay: float = 5.0
+    repeat: tuple[float, ...] = (120.0, 600.0, 3600.0, 21600.0, _DAY)
+    expires: float | None = None
+    max_attempts: int | None = None
+
+
+@attrs.frozen
+class Tools:
+    """What each subject is made with."""
+
+    link: Link
+    sealer: Sealer
+    clock: Any  # IReactorTime
+    settings: Settings
+    payloads: Payloads
+    repeat: str  # milliseconds, separated by spaces, as the scripts read it
+    frame: tuple[Word, ...]
+
+    @classmethod
+    def of(cls, link: Link, sealer: Sealer, clock: Any, settings: Settings) -> "Tools":
+        """Work out once what every call needs."""
+        return cls(
+            link,
+            sealer,
+            clock,
+            settings,
+            Payloads(sealer),
+            " ".join(str(int(delay * 1000)) for delay in settings.repeat),
+            (
+                settings.events_kept,
+                int(settings.events_age * 1000),
+                settings.results_kept,
+                int(settings.results_age * 1000),
+                keys.COMMANDS,
+            ),
+        )
+
+    def now(self) -> int:
+        """Milliseconds since the epoch."""
+        return int(self.clock.seconds() * 1000)
+
+    async def change(self, script: str, names: Sequence[bytes], args: Sequence[Word]) -> Any:
+        """
+        Run a script that uses ``_frame``: the event stream, the time and the limits go first.
+
+        :raises MdmdError: the one that the script's error code stands for.
+        """
+        try:
+            return await self.link.script(
+                script, (keys.EVENTS, *names), (self.now(), *self.frame, *args)
+            )
+        except ScriptError as error:
+            known = _ERRORS.get(error.code)
+            if known is None:
+                raise
+            raise type(known)(*known.args) from None
