@@ -145,7 +145,7 @@ class PushService:
             self._settings.authority,
             self._clock,
             self._dial,
-            KeepAlive(idle=self._settings.ping),
+            KeepAlive.within(self._settings.ping),
             self._settings.connect_timeout,
             self._jitter,
             self._alarmed,

@@ -1,7 +1,7 @@
 """One TLS connection to APNs: it carries a conversation's bytes and watches for silence."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -31,9 +31,17 @@ class KeepAlive:
     A dead one is found after ``idle`` (or ``busy``) + ``answer``, and some.
     """
 
+    BUSY: ClassVar[float] = 2.0
+    ANSWER: ClassVar[float] = 4.0
+
     idle: float = 60.0  # of silence, with nothing to answer
-    busy: float = 2.0  # of silence, with pushes unanswered
-    answer: float = 4.0  # to answer a PING, before the connection is given up
+    busy: float = BUSY  # of silence, with pushes unanswered
+    answer: float = ANSWER  # to answer a PING, before the connection is given up
+
+    @classmethod
+    def within(cls, ping: float) -> "KeepAlive":
+        """Make one of the configured time; nothing in it is longer."""
+        return cls(idle=ping, busy=min(ping, cls.BUSY), answer=min(ping, cls.ANSWER))
 
     @property
     def tick(self) -> float:

@@ -264,6 +264,7 @@ class Line:
     def _answered(self, connection: Connection, push: _Push, ended: Ended) -> None:
         decision = decide(ended.status, ended.reason)
         outcome = PushOutcome(decision, ended.status, ended.reason, ended.apns_id)
+        self._failures = 0
         if decision is Decision.DELIVERED:
             self._delivered += 1
         else:

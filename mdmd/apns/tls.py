@@ -3,7 +3,7 @@
 from typing import Any
 
 from cryptography import x509
-from OpenSSL.crypto import X509, PKey
+from OpenSSL.crypto import X509
 from OpenSSL.SSL import Error, SysCallError, ZeroReturnError
 from service_identity import VerificationError
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -33,9 +33,9 @@ def client_tls(
         trustRoot=None if trust is None else _roots(trust),
         acceptableProtocols=[ALPN],
         extraCertificateOptions={
-            "privateKey": PKey.from_cryptography_key(certificate.key),
-            "certificate": X509.from_cryptography(certificate.certificate),
-            "extraCertChain": [X509.from_cryptography(each) for each in certificate.chain],
+            "privateKey": certificate.key,
+            "certificate": certificate.certificate,
+            "extraCertChain": list(certificate.chain),
         },
     )
 
