@@ -3,6 +3,7 @@
 import shutil
 import socket
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ class Case(TestCase):
     timeout = 60
 
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir(parents=True)
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
         self.authority = Authority(self.folder)
 
     async def node(self, **config: Any) -> NodeApns:
