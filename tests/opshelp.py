@@ -220,7 +220,7 @@ def serve(folder: Path) -> None:
     from mdmd.ops.perspective import Perspective
 
     desk = make_desk(folder / "operators.json")
-    doors = make_pb(Perspective(desk), desk.operators, reactor)
+    doors = make_pb(Perspective(desk), reactor)
     UNIXServerEndpoint(reactor, str(folder / "mdmd.sock"), mode=0o660).listen(doors.unix)
 
     class UntilClosed(Protocol):

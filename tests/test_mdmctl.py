@@ -16,6 +16,7 @@ from mdmd.errors import BadRequest
 from tests.opshelp import MAC, PHONE, scratch, write_operators
 
 ROOT = Path(__file__).parent.parent
+SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmdRLLlgL3rIkZh2tBM3SmS6GEbwpSGdbgb5yUSKmd9"
 MDMCTL = (sys.executable, "-m", "mdmd.cli.main")
 
 
@@ -119,6 +120,40 @@ class VerbTests(CommandLine):
         self.mdmctl("send", MAC, "DeviceInformation")
         self.assertEqual(self.data("events")[-1]["facts"]["status"], "Acknowledged")
         self.assertIn("mdm.Connect", self.mdmctl("events").stdout)
+
+
+class OperatorVerbTests(CommandLine):
+    """Who may come in."""
+
+    def test_the_life_of_an_operator(self) -> None:
+        """Added, given a password and a key, promoted, removed; the password shows nowhere."""
+        self.mdmctl("operator", "add", "eve", "--role", "operator", "--uid", "4242")
+        done = subprocess.run(
+            [*MDMCTL, "--state", str(self.folder), "operator", "passwd", "eve", "--stdin"],
+            input="correct horse\n",
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.assertNotIn("horse", done.stdout)
+        (self.folder / "eve.pub").write_text(f"{SSH_KEY} eve@mac\n")
+        self.mdmctl("operator", "key", "eve", str(self.folder / "eve.pub"))
+        self.mdmctl("operator", "role", "eve", "admin")
+        eve = self.data("operator", "list")[0]
+        self.assertEqual(
+            (eve["name"], eve["role"], eve["uid"], eve["has_password"], len(eve["ssh_keys"])),
+            ("eve", "admin", 4242, True, 1),
+        )
+        self.mdmctl("operator", "key", "eve", "--remove", eve["ssh_keys"][0])
+        self.mdmctl("operator", "remove", "eve")
+        self.assertEqual([each["name"] for each in self.data("operator", "list")], ["me"])
+
+    def test_mistakes(self) -> None:
+        """Each is told in one line."""
+        self.mdmctl("operator", "remove", "nobody", status=1)
+        done = self.mdmctl("operator", "remove", "me", status=1)
+        self.assertEqual(done.stderr, "mdmctl: somebody has to be admin\n")
+        self.mdmctl("operator", "add", "x", "--role", "king", status=2)
 
 
 class ViewerTests(CommandLine):

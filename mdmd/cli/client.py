@@ -44,7 +44,7 @@ class Remote:
     def __init__(self, session: pb.RemoteReference) -> None:
         self.session = session
 
-    async def call(self, name: str, **arguments: Any) -> Any:
+    async def call(self, name: str, /, **arguments: Any) -> Any:
         """
         Make one call; values larger than Banana allows go in pieces, both ways.
 

@@ -22,7 +22,7 @@ from mdmd.cli.exits import FAILED, INTERRUPTED
 from mdmd.errors import MdmdError
 
 # A new group of verbs: one module, one name here.
-GROUPS = ("init", "demo", "sim", "fleet", "send", "queue", "events", "server")
+GROUPS = ("init", "demo", "sim", "fleet", "send", "queue", "events", "operator", "server")
 
 _DEFAULTS = {"state": None, "config": None, "json": False}
 

@@ -3,7 +3,7 @@ Perspective Broker: the door that programs of operators come through.
 
 To be served, on any stream::
 
-    doors = make_pb(perspective, operators, reactor)
+    doors = make_pb(Perspective(desk), reactor)
     endpoint.listen(doors.unix)   # for a unix socket: the kernel says who calls
     endpoint.listen(doors.tls)    # for TLS: a password or a client certificate
     …
@@ -13,8 +13,7 @@ A client's first object is the :class:`Door`; it gives a :class:`Session`, whose
 methods are those of :mod:`mdmd.ops.perspective`. The whole story is in docs/pb.md.
 """
 
-import socket
-import struct
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -30,8 +29,10 @@ from mdmd.errors import BadRequest, ConfigError, InternalError, MdmdError, NotAl
 from mdmd.ops.blobs import Blobs
 from mdmd.ops.broker import LARGEST, Broker, PlainValues
 from mdmd.ops.method import Caller
-from mdmd.ops.operators import Operator, Operators
+from mdmd.ops.operators import Operator
+from mdmd.ops.passwords import ATTEMPTS, Attempts
 from mdmd.ops.perspective import Perspective
+from mdmd.ops.recognize import ByTLS, ByUid, Recognizes, caller_now
 from mdmd.ops.wire import ERRORS, PROTOCOL
 
 log = Logger()
@@ -82,9 +83,13 @@ def arguments(broker: Any, args: Any, kw: Any) -> tuple[list[Any], dict[str, Any
 
 
 class Session(pb.Referenceable):
-    """An operator who has been let in, on one connection."""
+    """
+    An operator who has been let in, on one connection.
 
-    def __init__(self, perspective: Perspective, caller: Caller) -> None:
+    :param caller: says who they are now: their role may have changed since.
+    """
+
+    def __init__(self, perspective: Perspective, caller: Callable[[], Caller]) -> None:
         self._perspective = perspective
         self._caller = caller
         self._blobs = Blobs()
@@ -101,44 +106,63 @@ class Session(pb.Referenceable):
         }
         own = blobs.get(name)
         if own is not None:
-            try:
-                return own(*args, **kw)
-            except TypeError as error:
-                raise BadRequest(str(error)) from None
+            return _plainly(own, args, kw)
         args, kw = self._blobs.fill_in(args), self._blobs.fill_in(kw)
-        return self._blobs.take_out(await self._perspective.call(self._caller, name, args, kw))
+        return self._blobs.take_out(await self._perspective.call(self._caller(), name, args, kw))
 
 
 class Door(pb.Referenceable):
-    """
-    What a client meets first: it says who it is and gets a session.
+    """What a client meets first: it says who it is and gets a session."""
 
-    :param recognize: says who is at the other end of a connection by what the
-        transport knows, and where they come from.
-    """
-
-    def __init__(
-        self, broker: "Connection", recognize: Callable[[Any], tuple[Operator, str]]
-    ) -> None:
+    def __init__(self, broker: "Connection", recognizes: Recognizes) -> None:
         self._broker = broker
-        self._recognize = recognize
+        self._recognizes = recognizes
 
     def remoteMessageReceived(self, broker: Any, message: str, args: Any, kw: Any) -> Any:
-        """Take ``enter(version)``."""
+        """Take ``enter(version)`` or ``login(version, name, password)``."""
         positional, named_ones = arguments(broker, args, kw)
         return answered(broker, self._call(message, positional, named_ones))
 
     async def _call(self, name: str, args: list[Any], kw: dict[str, Any]) -> Any:
-        if name != "enter" or len(args) != 1 or kw:
-            raise BadRequest("the door knows enter(version)")
-        if args[0] != PROTOCOL:
-            raise BadRequest(f"this mdmd speaks version {PROTOCOL} of the interface")
+        known: dict[str, Callable[..., Any]] = {"enter": self.enter, "login": self.login}
+        if name not in known:
+            raise BadRequest("the door knows enter(version) and login(version, name, password)")
         try:
-            operator, source = self._recognize(self._broker.transport)
+            return await _plainly(known[name], args, kw)
         except ConfigError as error:
             log.error("the operators file can't be used: {reason}", reason=str(error))
             raise InternalError("the operators file can't be used; the log says why") from None
-        return self._broker.let_in(Caller(operator.name, operator.role, source))
+        except NotAllowed as error:
+            peer = self._broker.transport.getPeer()
+            log.warn("an operator was turned away: {reason} ({peer})", reason=error, peer=peer)
+            raise
+
+    async def enter(self, version: int) -> Session:
+        """Let in whoever the connection itself says it is."""
+        _check_version(version)
+        return self._broker.let_in(*self._recognizes.by_transport(self._broker.transport))
+
+    async def login(self, version: int, name: str, password: str) -> Session:
+        """Let in by name and password."""
+        _check_version(version)
+        if not isinstance(name, str) or not isinstance(password, str):
+            raise BadRequest("name and password are texts")
+        self._broker.count_attempt()
+        who = await self._recognizes.by_password(self._broker.transport, name, password)
+        return self._broker.let_in(*who)
+
+
+def _plainly(function: Callable[..., Any], args: list[Any], kw: dict[str, Any]) -> Any:
+    try:
+        bound = inspect.signature(function).bind(*args, **kw)
+    except TypeError as error:
+        raise BadRequest(str(error)) from None
+    return function(*bound.args, **bound.kwargs)
+
+
+def _check_version(version: object) -> None:
+    if version != PROTOCOL:
+        raise BadRequest(f"this mdmd speaks version {PROTOCOL} of the interface")
 
 
 class Connection(Broker):
@@ -146,6 +170,7 @@ class Connection(Broker):
 
     factory: Any  # a Doorway
     _hurry: Any
+    _attempts = 0
 
     def connectionMade(self) -> None:
         """Count it in, and give it a time to say who it is."""
@@ -158,13 +183,25 @@ class Connection(Broker):
     def _too_slow(self) -> None:
         self.transport.abortConnection()
 
-    def let_in(self, caller: Caller) -> Session:
+    def count_attempt(self) -> None:
+        """
+        Bound the attempts of one connection, whatever names and addresses it has.
+
+        :raises NotAllowed: too many.
+        """
+        self._attempts += 1
+        if self._attempts > ATTEMPTS:
+            self.transport.abortConnection()
+            raise NotAllowed("too many attempts on one connection")
+
+    def let_in(self, operator: Operator, source: str) -> Session:
         """Make the session of one who has been recognized."""
         if self._hurry.active():
             self._hurry.cancel()
         self.largest = LARGEST
-        log.info("{operator} is here, from {source}", operator=caller.name, source=caller.source)
-        return Session(self.factory.perspective, caller)
+        operators = self.factory.perspective.desk.operators
+        log.info("{operator} is here, from {source}", operator=operator.name, source=source)
+        return Session(self.factory.perspective, lambda: caller_now(operators, operator, source))
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
         """Count it out."""
@@ -180,23 +217,18 @@ class Doorway(pb.PBServerFactory):
     protocol = Connection
     noisy = False
 
-    def __init__(
-        self,
-        perspective: Perspective,
-        recognize: Callable[[Any], tuple[Operator, str]],
-        reactor: Any,
-    ) -> None:
+    def __init__(self, perspective: Perspective, recognizes: Recognizes, reactor: Any) -> None:
         super().__init__(_NoRoot(), security=PlainValues())
         self.perspective = perspective
         self.reactor = reactor
-        self._recognize = recognize
+        self._recognizes = recognizes
         self._connections: set[Connection] = set()
 
     def buildProtocol(self, addr: Any) -> Connection:
         """Make a connection with a door of its own."""
         connection = Connection(isClient=False, security=self.security)
         connection.factory = self
-        connection.setNameForLocal("root", Door(connection, self._recognize))
+        connection.setNameForLocal("root", Door(connection, self._recognizes))
         return connection
 
     def admit(self, connection: Connection) -> bool:
@@ -234,25 +266,10 @@ class Doors:
         self.tls.close()
 
 
-def make_pb(perspective: Perspective, operators: Operators, reactor: Any) -> Doors:
+def make_pb(perspective: Perspective, reactor: Any) -> Doors:
     """Make the factories for a unix socket and for TLS."""
-
-    def by_uid(transport: Any) -> tuple[Operator, str]:
-        uid = peer_uid(transport.socket)
-        return operators.by_uid(uid), f"unix uid {uid}"
-
-    def nobody(transport: Any) -> tuple[Operator, str]:
-        raise NotAllowed("nobody can log in here yet")
-
-    return Doors(Doorway(perspective, by_uid, reactor), Doorway(perspective, nobody, reactor))
-
-
-def peer_uid(peer: socket.socket) -> int:
-    """
-    Ask the kernel which user is at the other end of a unix socket.
-
-    Source: unix(7), SO_PEERCRED: pid, uid, gid, three C ints.
-    """
-    size = struct.calcsize("3i")
-    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return int(uid)
+    operators = perspective.desk.operators
+    return Doors(
+        Doorway(perspective, ByUid(operators), reactor),
+        Doorway(perspective, ByTLS(operators, Attempts(reactor.seconds)), reactor),
+    )

@@ -22,6 +22,7 @@ from mdmd.ops.subjects.certificates import Certificates
 from mdmd.ops.subjects.commands import Commands
 from mdmd.ops.subjects.enrollments import Enrollments
 from mdmd.ops.subjects.events import Events
+from mdmd.ops.subjects.operators import OperatorsSubject
 from mdmd.ops.subjects.push import Push
 from mdmd.ops.subjects.queue import Queue, Results
 from mdmd.ops.subjects.status import Status
@@ -34,6 +35,7 @@ SUBJECTS: tuple[type[Subject], ...] = (
     Commands,
     Enrollments,
     Events,
+    OperatorsSubject,
     Push,
     Queue,
     Results,
@@ -48,7 +50,7 @@ class Perspective:
     """All methods of all subjects, for whoever may call them."""
 
     def __init__(self, desk: Desk, subjects: Sequence[type[Subject]] = SUBJECTS) -> None:
-        self._desk = desk
+        self.desk = desk
         self.methods: dict[str, Method] = {}
         for subject in subjects:
             made = subject(desk)
@@ -104,7 +106,7 @@ class Perspective:
             enrollments=len(entry.enrollments) if len(entry.enrollments) > 3 else entry.enrollments,
             outcome=outcome,
         )
-        await self._desk.audit.write(entry)
+        await self.desk.audit.write(entry)
 
 
 def _methods(subject: Subject) -> dict[str, Method]:

@@ -1,0 +1,96 @@
+"""Who is at the other end of a connection: by the kernel, a certificate, or a password."""
+
+import socket
+import struct
+from typing import Any, Protocol
+
+import attrs
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from mdmd.errors import NotAllowed
+from mdmd.ops.method import Caller
+from mdmd.ops.operators import Operator, Operators
+from mdmd.ops.passwords import Attempts, log_in
+
+
+class Recognizes(Protocol):
+    """Says who is at the other end of a connection, and where they come from."""
+
+    def by_transport(self, transport: Any) -> tuple[Operator, str]:
+        """
+        Go by what the transport knows.
+
+        :raises NotAllowed: it does not say, or nobody known.
+        """
+
+    async def by_password(self, transport: Any, name: str, password: str) -> tuple[Operator, str]:
+        """
+        Go by name and password.
+
+        :raises NotAllowed: wrong, or too many attempts.
+        """
+
+
+def caller_now(operators: Operators, operator: Operator, source: str) -> Caller:
+    """
+    Say how far somebody who was let in reaches now.
+
+    :raises NotAllowed: they were removed meanwhile.
+    """
+    now = operators.all().get(operator.name)
+    if now is None:
+        raise NotAllowed(f"{operator.name} is no operator any more")
+    return Caller(now.name, now.role, source)
+
+
+@attrs.frozen
+class ByUid:
+    """On a unix socket the kernel says who calls."""
+
+    operators: Operators
+
+    def by_transport(self, transport: Any) -> tuple[Operator, str]:
+        """Go by the peer's uid."""
+        uid = peer_uid(transport.socket)
+        return self.operators.by_uid(uid), f"unix uid {uid}"
+
+    async def by_password(self, transport: Any, name: str, password: str) -> tuple[Operator, str]:
+        """Refuse: a password has no business here."""
+        raise NotAllowed("on the unix socket the kernel says who you are: enter(version)")
+
+
+@attrs.frozen
+class ByTLS:
+    """Over TLS a client certificate says it, or name and password."""
+
+    operators: Operators
+    attempts: Attempts
+
+    def by_transport(self, transport: Any) -> tuple[Operator, str]:
+        """Go by the fingerprint of the client certificate."""
+        certificate = getattr(transport, "getPeerCertificate", lambda: None)()
+        if certificate is None:
+            raise NotAllowed("no client certificate: login(version, name, password)")
+        fingerprint = certificate.to_cryptography().fingerprint(SHA256()).hex()
+        return self.operators.by_certificate(fingerprint), self._source(transport)
+
+    async def by_password(self, transport: Any, name: str, password: str) -> tuple[Operator, str]:
+        """Go by name and password."""
+        if not hasattr(transport, "getPeerCertificate"):
+            raise NotAllowed("a password is taken over TLS only")
+        source = self._source(transport)
+        return await log_in(self.operators, self.attempts, name, password, source), source
+
+    def _source(self, transport: Any) -> str:
+        return f"tls {getattr(transport.getPeer(), 'host', '-')}"
+
+
+def peer_uid(peer: socket.socket) -> int:
+    """
+    Ask the kernel which user is at the other end of a unix socket.
+
+    Source: unix(7), SO_PEERCRED: pid, uid, gid, three C ints.
+    """
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return int(uid)
