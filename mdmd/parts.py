@@ -34,7 +34,6 @@ class Parts:
     api_key: str = attrs.field(repr=False)
     challenge: str = attrs.field(repr=False)
     sealer: Sealer = attrs.field(repr=False)
-    store_ca: bytes | None
     apns_trust: bytes | None
 
     @classmethod
@@ -78,7 +77,6 @@ class _Reading:
         api_key = self._try("[api] key_file", lambda: _secret(config.api.key_file))
         challenge = self._try("[scep] challenge_file", lambda: _secret(config.scep.challenge_file))
         sealer = self._try("[store] sealing_key", lambda: _sealer(config.store.sealing_key))
-        store_ca = self._try("[store] ca", lambda: _optional(config.store.ca))
         apns_trust = self._try("[apns] trust", lambda: _optional(config.apns.trust))
         # Spelled out for mypy: each is there when nothing went wrong.
         if (
@@ -99,7 +97,6 @@ class _Reading:
             api_key,
             challenge,
             sealer,
-            store_ca,
             apns_trust,
         )
 

@@ -7,18 +7,46 @@ time in reverse: ports close first, the store last.
 
 import os
 import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any, cast
 
 from twisted.application.service import Service
+from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 
-from mdmd.config import load
+from mdmd.apns.client import PushService
+from mdmd.apns.client import Settings as ApnsSettings
+from mdmd.apns.waker import Waker
+from mdmd.config import Config, load
 from mdmd.errors import ConfigError
+from mdmd.flow.checkin import CheckIns
+from mdmd.flow.connect import Connect
+from mdmd.flow.enqueue import Enqueuer
+from mdmd.flow.enroll import Enroll, static_challenge
+from mdmd.interfaces import IPushCertificates
+from mdmd.ops.logs import Logs
+from mdmd.parts import Parts, enrollment_template
+from mdmd.pki.scep import Responder, ScepAnswer
+from mdmd.service import Daemon, ExitStatus
+from mdmd.store.embedded import EmbeddedStore
+from mdmd.store.link import Link
+from mdmd.store.store import Settings as StoreSettings
+from mdmd.store.store import Store
+from mdmd.web.api import make_api
+from mdmd.web.channel import LimitedSite, Limits
+from mdmd.web.identity import Identities
+from mdmd.web.site import make_site
+from mdmd.web.tls import ServerContext, wrap
 
 log = Logger()
 
 USUAL_PLACES = ("/etc/mdmd/mdmd.conf", "/var/lib/mdmd/mdmd.conf")
+
+_DRAIN = 10.0  # seconds for requests in flight when the daemon ends
 
 
 class Options(UsageOptions):
@@ -42,13 +70,22 @@ def makeService(options: Options) -> Service:
     path = _configuration(options["config"])
     try:
         config = load(path)
-        parts = Parts.read(config)
+        parts = Parts.read(config, str(path))
+        logs = _logs(config, path)
     except ConfigError as error:
         raise SystemExit(str(error)) from None
     if options["check"]:
         sys.stdout.write(f"{path}: no mistakes\n")
         raise SystemExit(0)
-    return Daemon(lambda reactor, stack: serve(reactor, stack, config, parts))
+    # Only now: importing it installs it, and --check needs none.
+    from twisted.internet import reactor
+
+    async def start(stack: AsyncExitStack) -> None:
+        logs.reopen_on()
+        await serve(reactor, stack, config, parts)
+
+    stop: Callable[[], object] = cast(Any, reactor).stop
+    return Daemon(stop, start, ExitStatus(), logs.observer)
 
 
 def _configuration(given: str | None) -> Path:
@@ -62,3 +99,193 @@ def _configuration(given: str | None) -> Path:
         f"no configuration: neither --config, nor $MDMD_CONFIG, nor {' or '.join(USUAL_PLACES)}; "
         "`mdmctl init --hostname NAME` makes one"
     )
+
+
+def _logs(config: Config, path: Path) -> Logs:
+    mdmd = config.mdmd
+    try:
+        return Logs(mdmd.log_file, mdmd.log_format == "json", mdmd.log_level)
+    except OSError as error:
+        raise ConfigError(
+            [f"{path}: [mdmd] log_file: {error.filename}: {error.strerror}"]
+        ) from None
+
+
+async def serve(reactor: Any, stack: AsyncExitStack, config: Config, parts: Parts) -> None:
+    """
+    Start everything in order.
+
+    :param stack: takes the ending of each part, to be called in reverse.
+    """
+    store = await _open_store(reactor, stack, config, parts)
+    push = PushService(reactor, _apns_settings(config, parts), store.certificates)
+    await _begin(stack, push.start, push.stop)
+    waker = Waker(reactor, store.push, push, config.push.repeat)
+    await _begin(stack, waker.start, waker.stop)
+    enqueuer = Enqueuer(store.fleet, waker)
+    api = make_api(
+        parts.api_key,
+        store.fleet,
+        enqueuer,
+        store.certificates,
+        store.link.ping,
+        version("mdmd"),
+        reactor,
+    )
+    api_factory = _secured(parts.api_tls, api, reactor)
+    await _listen(reactor, stack, "api", config.api.listen, api, api_factory)
+    site = _device_site(reactor, config, parts, store, waker)
+    site_factory = _secured(parts.site_tls, site, reactor)
+    await _listen(reactor, stack, "site", config.site.listen, site, site_factory)
+    log.info("mdmd ready", version=version("mdmd"), public_url=config.mdmd.public_url)
+
+
+async def _begin(
+    stack: AsyncExitStack,
+    start: Callable[[], Awaitable[object]],
+    stop: Callable[[], Awaitable[object]],
+) -> None:
+    # First its ending: a start that is cut short has something to end, too.
+    stack.push_async_callback(stop)
+    await start()
+
+
+async def _open_store(reactor: Any, stack: AsyncExitStack, config: Config, parts: Parts) -> Store:
+    """Start the embedded store if there is to be one, and wait until the store answers."""
+    url = config.store.redis
+    if url == "embedded":
+        embedded = EmbeddedStore(
+            reactor, config.state / "store", fsync=config.store.fsync, binary=config.store.binary
+        )
+        stack.push_async_callback(embedded.stop)
+        url = await embedded.start()
+    link = await Link.open(reactor, url, timeout=config.store.timeout, ca=config.store.ca)
+    stack.push_async_callback(link.close)
+    return Store(link, parts.sealer, reactor, _store_settings(config))
+
+
+def _store_settings(config: Config) -> StoreSettings:
+    return StoreSettings(
+        results_kept=config.queue.results_kept,
+        results_age=config.queue.results_age,
+        events_kept=config.events.kept,
+        events_age=config.events.age,
+        first_delay=config.push.first_delay,
+        repeat=config.push.repeat,
+        expires=config.queue.expires,
+        max_attempts=config.queue.max_attempts,
+    )
+
+
+def _apns_settings(config: Config, parts: Parts) -> ApnsSettings:
+    apns = config.apns
+    return ApnsSettings(
+        host=apns.host,
+        port=apns.port,
+        trust=parts.apns_trust,
+        expiration=apns.expiration,
+        ping=apns.ping,
+        connect_timeout=apns.connect_timeout,
+        proxy=apns.proxy,
+    )
+
+
+def _device_site(
+    reactor: Any, config: Config, parts: Parts, store: Store, waker: Waker
+) -> LimitedSite:
+    own = parts.authority
+    responder = Responder(
+        own,
+        max(1, int(config.scep.validity // 86400)),
+        static_challenge(parts.challenge),
+        legacy=config.scep.scep_legacy,
+    )
+    enroll = Enroll(
+        responder,
+        own.certificate,
+        enrollment_template(config, parts),
+        _topic(config, store.certificates),
+        _log_scep,
+    )
+    return make_site(
+        reactor,
+        CheckIns(store.enrollments, waker, accept_users=config.site.user_authenticate == "accept"),
+        Connect(store.queue),
+        enroll,
+        Identities(
+            [own.certificate],
+            reactor.seconds,
+            config.site.identity,
+            config.site.proxies,
+            config.site.header,
+        ),
+        Limits(
+            config.site.body_limit,
+            config.site.request_timeout,
+            config.site.idle_timeout,
+            config.site.max_connections,
+        ),
+        store.enrollments.refused,
+    )
+
+
+def _topic(config: Config, certificates: IPushCertificates) -> Callable[[], Awaitable[str]]:
+    async def topic() -> str:
+        """Say which topic to enroll for: the configured one, or the one that lasts longest."""
+        if config.enroll.topic:
+            return config.enroll.topic
+        versions = await certificates.versions()
+        return max(versions, key=lambda each: versions[each][1], default="")
+
+    return topic
+
+
+def _log_scep(answer: ScepAnswer) -> None:
+    if answer.issued is None:
+        log.warn(
+            "SCEP refused: {reason}",
+            reason=answer.refusal,
+            fail_info=answer.fail_info,
+            transaction=answer.transaction[:64],
+        )
+        return
+    log.info(
+        "SCEP issued {serial}",
+        serial=f"{answer.issued.serial_number:x}",
+        subject=answer.issued.subject.rfc4514_string(),
+        transaction=answer.transaction[:64],
+        renewal=answer.renewed is not None,
+    )
+
+
+def _secured(context: ServerContext | None, site: Any, reactor: Any) -> Any:
+    """Put TLS in front of a site, if there is any; it is an IProtocolFactory, as is the answer."""
+    return site if context is None else wrap(context, site, reactor)
+
+
+async def _listen(
+    reactor: Any,
+    stack: AsyncExitStack,
+    name: str,
+    endpoints: Sequence[str],
+    site: LimitedSite,
+    factory: Any,
+) -> None:
+    """
+    Open the ports of a site; closed again, it ends what is in flight first.
+
+    :raises CannotListenError: a port can't be opened.
+    """
+    if not endpoints:
+        return
+    factory.noisy = False  # what follows says where it listens
+    stack.push_async_callback(site.drain, _DRAIN)
+    for each in endpoints:
+        endpoint = serverFromString(reactor, each)  # type: ignore[no-untyped-call]
+        port = await endpoint.listen(factory)
+        stack.push_async_callback(_close, port)
+        log.info("{name} listens on {address}", name=name, address=str(port.getHost()))
+
+
+async def _close(port: Any) -> None:
+    await port.stopListening()

@@ -1,5 +1,6 @@
 """A real daemon in a process of its own, and a plain HTTPS client to play devices with."""
 
+import base64
 import contextlib
 import http.client
 import json
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mdmd.pki import scep_client
 from mdmd.pki.certificates import certificate_pem, key_pem, load_certificate, new_csr, new_key
@@ -121,6 +123,24 @@ class RunningDaemon:
         done = self.mdmctl("--json", *words)
         assert done.returncode == 0, done
         return json.loads(done.stdout)
+
+    def api(self, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
+        """One call of the HTTP API; (status, what its JSON says)."""
+        key = (self.state / "api.key").read_text().strip()
+        credentials = base64.b64encode(f"nanomdm:{key}".encode()).decode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=20)
+        try:
+            connection.request(method, path, body, {"Authorization": f"Basic {credentials}"})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
+
+    def enqueue(self, udid: str, uuid: str, request_type: str = "DeviceInformation") -> int:
+        """Queue one command without a push; the status."""
+        command = {"CommandUUID": uuid, "Command": {"RequestType": request_type}}
+        status, _ = self.api("PUT", f"/v1/enqueue/{udid}?nopush=1", plistlib.dumps(command))
+        return status
 
     def device(self, udid: str, **facts: str) -> "HandDevice":
         """A device with a certificate from the daemon's SCEP, not yet enrolled."""
