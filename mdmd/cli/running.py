@@ -2,11 +2,11 @@
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
 
 from mdmd.errors import MdmdError
 
@@ -38,7 +38,7 @@ class _Run:
         except MdmdError as error:
             sys.stderr.write(f"{self._name}: {error}\n")
         except Exception:
-            sys.stderr.write(f"{self._name}: a bug\n{Failure().getTraceback()}")
+            sys.stderr.write(f"{self._name}: a bug\n{traceback.format_exc()}")
         finally:
             self._reactor.stop()
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
@@ -161,8 +161,8 @@ async def run_program(*words: str, env: Mapping[str, str] | None = None) -> byte
 
     :raises StepFailed: its exit status is not 0; the text is what it complained of.
     """
-    ran: Any = getProcessOutputAndValue(words[0], words[1:], env=env)
-    out, error, status = await ran
+    run = cast(Any, getProcessOutputAndValue)
+    out, error, status = await run(words[0], words[1:], env=env)
     if status:
         said = (error or out).decode(errors="replace").strip()
         raise StepFailed(f"{Path(words[0]).name} {' '.join(words[1:])}: {said or status}")
