@@ -22,7 +22,18 @@ from mdmd.cli.exits import FAILED, INTERRUPTED
 from mdmd.errors import MdmdError
 
 # A new group of verbs: one module, one name here.
-GROUPS = ("init", "demo", "sim", "fleet", "send", "queue", "events", "operator", "server")
+GROUPS = (
+    "init",
+    "demo",
+    "sim",
+    "fleet",
+    "send",
+    "queue",
+    "events",
+    "profile",
+    "operator",
+    "server",
+)
 
 _DEFAULTS = {"state": None, "config": None, "json": False}
 

@@ -16,7 +16,7 @@ _OCTETS = 0x04
 _CHUNKED_OCTETS = _OCTETS | _CONSTRUCTED
 _MANY_BYTE_TAG = 0x1F
 _DEEPEST = 32
-_LARGEST = 256 * 1024
+LARGEST = 256 * 1024
 
 
 def is_streamed(data: bytes) -> bool:
@@ -24,7 +24,7 @@ def is_streamed(data: bytes) -> bool:
     return data[1:2] == bytes((_INDEFINITE,))
 
 
-def to_der(data: bytes) -> bytes:
+def to_der(data: bytes, largest: int = LARGEST) -> bytes:
     """
     Rewrite one element in definite lengths, its chunked octet strings joined.
 
@@ -33,7 +33,7 @@ def to_der(data: bytes) -> bytes:
 
     :raises NotDer: damaged, nested too deeply, too large, or followed by more.
     """
-    if len(data) > _LARGEST:
+    if len(data) > largest:
         raise NotDer("a streamed message of this size is not accepted")
     element, at = _rewrite(data, 0, 0)
     if at != len(data):

@@ -26,6 +26,9 @@ Extension = TypeVar("Extension", bound=x509.ExtensionType)
 # Above this, checking one signature costs too much to do for a stranger.
 MAX_RSA_BITS = 8192
 
+_PEM_CERTIFICATE = re.compile(
+    rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL
+)
 _PEM_KEY = re.compile(
     rb"-----BEGIN ((?:RSA |EC |ENCRYPTED )?PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL
 )
@@ -111,6 +114,16 @@ def load_certificate(pem_or_der: bytes) -> x509.Certificate:
         raise BadCertificate("not a certificate, or a damaged one") from error
     public_key(cert)
     return cert
+
+
+def load_chain(pem: bytes) -> list[x509.Certificate]:
+    """
+    Read all certificates of a PEM text, in order.
+
+    :raises BadCertificate: there is none, or one can't be read.
+    """
+    found = [load_certificate(block[0]) for block in _PEM_CERTIFICATE.finditer(pem)]
+    return found or [load_certificate(pem)]
 
 
 def public_key(owner: x509.Certificate | x509.CertificateSigningRequest) -> PublicKey:

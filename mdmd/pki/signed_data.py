@@ -58,14 +58,15 @@ class Signed:
         return self.signers[0]
 
 
-def read(blob: bytes) -> Signed:
+def read(blob: bytes, largest: int = ber.LARGEST) -> Signed:
     """
     Read a SignedData, DER or BER, without verifying it.
 
+    :param largest: bytes of BER that are taken.
     :raises BadSignature: it is not one.
     """
     try:
-        return _read(ber.to_der(blob) if ber.is_streamed(blob) else blob)
+        return _read(ber.to_der(blob, largest) if ber.is_streamed(blob) else blob)
     except NotDer as error:
         raise BadSignature("not a CMS SignedData") from error
 
