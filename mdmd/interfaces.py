@@ -120,6 +120,11 @@ class Policy:
     expires: int | None = None  # ms since the epoch; then it is parked as ``expired``
     max_attempts: int | None = None  # deliveries without an answer; then parked as ``stuck``
     wake: bool = True  # False: no push at once, the first repeat is the first one
+    not_before: int | None = None  # ms since the epoch; until then it is not offered
+    # Of one kind, such as "lock" or a RequestType, only one is pending in a queue: a new one
+    # is refused, or takes the place of one that the device has not been sent.
+    kind: str = ""
+    replaces: bool = False
 
 
 class Enqueued(StrEnum):
@@ -129,6 +134,7 @@ class Enqueued(StrEnum):
     UNKNOWN = "unknown"  # no such enrollment
     DISABLED = "disabled"  # queued, but the enrollment is disabled: nothing will be pushed
     DUPLICATE = "duplicate"  # this CommandUUID is in its queue already
+    PENDING = "pending"  # refused: one of the policy's kind is in its queue already
 
 
 @attrs.frozen
@@ -148,6 +154,7 @@ class QueuedCommand:
     last_not_now: int | None
     expires: int | None
     max_attempts: int | None
+    not_before: int | None = None
 
 
 @attrs.frozen

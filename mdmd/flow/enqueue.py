@@ -33,6 +33,7 @@ class Fault(StrEnum):
     BAD_ID = "not an enrollment id"
     UNKNOWN = "no such enrollment"
     DUPLICATE = "a command with this CommandUUID is in its queue already"
+    PENDING = "one of this kind is pending already; cancel it first"
     DISABLED = "queued, but the enrollment is disabled: it is not pushed to"
 
 
@@ -129,6 +130,7 @@ _REPLIES = {
     Enqueued.QUEUED: TargetReply(),
     Enqueued.UNKNOWN: TargetReply(command_error=Fault.UNKNOWN.value),
     Enqueued.DUPLICATE: TargetReply(command_error=Fault.DUPLICATE.value),
+    Enqueued.PENDING: TargetReply(command_error=Fault.PENDING.value),
     Enqueued.DISABLED: TargetReply(push_error=Fault.DISABLED.value),
 }
 

@@ -32,6 +32,7 @@ _ANSWERS = {
     ord("D"): Enqueued.DISABLED,
     ord("d"): Enqueued.DUPLICATE,
     ord("u"): Enqueued.UNKNOWN,
+    ord("p"): Enqueued.PENDING,
 }
 
 
@@ -94,6 +95,9 @@ class Fleet:
             attempts or "",
             delay,
             str(targets[0]) if len(targets) == 1 else "",
+            "" if policy.not_before is None else policy.not_before,
+            policy.kind,
+            int(policy.replaces),
         )
 
     async def _enqueue(
@@ -104,10 +108,13 @@ class Fleet:
         whole_body: bytes,
     ) -> list[Enqueued]:
         before, after = frame
+        kind = after[-2]
         names = [keys.COMMANDS + bytes(before[0]), keys.SEQUENCE]  # type: ignore[arg-type]
         members = []
         for one in batch:
             names += (keys.record(one), keys.queue(one), keys.work(one))
+            if kind:
+                names += (keys.sent(one), keys.results(one), keys.kinds(one))
             members.append(keys.member(one))
         try:
             answer = await self._tools.change("enqueue", names, (*before, body, *after, *members))
@@ -262,7 +269,7 @@ def _queued(
 ) -> QueuedCommand:
     place = int(float(score))
     attempts, last, count, first, latest, state = (sent or b"0 - 0 - - waiting").split(b" ")
-    _, kind, queued, expires, most = about
+    _, kind, queued, expires, most, not_before = about
     return QueuedCommand(
         uuid=keys.unpack(packed),
         request_type=(kind or b"").decode(),
@@ -277,6 +284,7 @@ def _queued(
         last_not_now=_int(latest),
         expires=_int(expires),
         max_attempts=_int(most),
+        not_before=_int(not_before),
     )
 
 

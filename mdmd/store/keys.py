@@ -26,6 +26,7 @@ WORK = tuple(b"mdmd:work:%d" % shard for shard in range(WORK_SHARDS))
 PRIORITY_STEP = 2**44
 NOT_NOW = 2**48
 PARKED = 2**49
+LATER = 2**50
 
 
 def device_key(enrollment: EnrollmentID, name: str) -> bytes:
@@ -56,6 +57,11 @@ def queue(enrollment: EnrollmentID) -> bytes:
 def sent(enrollment: EnrollmentID) -> bytes:
     """The hash of what was sent: packed CommandUUID to its deliveries."""
     return channel_key(enrollment, "s")
+
+
+def kinds(enrollment: EnrollmentID) -> bytes:
+    """The hash of the newest command of each kind of which only one is pending."""
+    return channel_key(enrollment, "k")
 
 
 def results(enrollment: EnrollmentID) -> bytes:

@@ -1,7 +1,9 @@
--- A queue's scores have three bands: waiting, NotNow'd, parked; in each, priority then sequence.
-local NOT_NOW, PARKED = 2 ^ 48, 2 ^ 49
+-- A queue's scores have four bands: waiting, NotNow'd, parked, and those whose time has not come;
+-- in each, priority then sequence.
+local NOT_NOW, PARKED, LATER = 2 ^ 48, 2 ^ 49, 2 ^ 50
 local NOT_NOW_FROM, BELOW_PARKED = '281474976710656', '(562949953421312'
-local PARKED_FROM = '562949953421312'
+local PARKED_FROM, BELOW_LATER = '562949953421312', '(1125899906842624'
+local LATER_FROM, LATER_AT_ONCE = '1125899906842624', 100
 
 -- Says which command is first, and its score; skipping leaves NotNow'd ones aside.
 local function first(queue, skip)
@@ -22,6 +24,27 @@ local function pending(queue)
   return head[1] and tonumber(head[2]) < PARKED
 end
 
+-- Says whether anything is left that will be offered, now or later.
+local function waiting(queue)
+  return pending(queue) or redis.call('ZCOUNT', queue, LATER_FROM, '+inf') > 0
+end
+
+-- Lets those into the queue whose time has come; answers when the next one's does.
+local function ripen(queue)
+  local soonest
+  local part = redis.call('ZRANGEBYSCORE', queue, LATER_FROM, '+inf', 'WITHSCORES',
+    'LIMIT', 0, LATER_AT_ONCE)
+  for at = 1, #part, 2 do
+    local due = tonumber(redis.call('HGET', COMMAND .. part[at], 'not_before') or 0)
+    if due <= now then
+      redis.call('ZADD', queue, tonumber(part[at + 1]) - LATER, part[at])
+    elseif not soonest or due < soonest then
+      soonest = due
+    end
+  end
+  return soonest
+end
+
 -- Sets a command aside, with an event. The oldest of too many end in the results.
 local function park(queue, sent, results, id, uuid, score, about, it, state)
   if score >= NOT_NOW then score = score - NOT_NOW end
@@ -30,7 +53,7 @@ local function park(queue, sent, results, id, uuid, score, about, it, state)
   write_sent(sent, uuid, it)
   event('mdmd.Parked', id, '', 'status', state, 'command_uuid', about.uuid,
     'request_type', about.type, 'attempts', it.attempts)
-  if redis.call('ZCOUNT', queue, PARKED_FROM, '+inf') > RESULTS_KEPT then
+  if redis.call('ZCOUNT', queue, PARKED_FROM, BELOW_LATER) > RESULTS_KEPT then
     local oldest = redis.call('ZRANGEBYSCORE', queue, PARKED_FROM, '+inf', 'LIMIT', 0, 1)[1]
     local was = read_sent(redis.call('HGET', sent, oldest)).state
     redis.call('ZREM', queue, oldest)
@@ -64,12 +87,24 @@ local function offer(queue, sent, results, id, skip, cap)
   return {'again'}
 end
 
--- When to push again if the device does not come by itself: after the nth delay, or the last.
-local function schedule(work, member, delays, nth)
+-- When to push again if the device does not come by itself: after the nth delay, or the last; or
+-- when the next command's time comes.
+local function schedule(work, member, delays, nth, soonest)
   local wait
   for delay in string.gmatch(delays, '%d+') do
     wait, nth = tonumber(delay), nth - 1
     if nth < 1 then break end
   end
-  redis.call('ZADD', work, now + wait, member)
+  redis.call('ZADD', work, math.min(now + wait, soonest or now + wait), member)
+end
+
+-- After an offer: when to push next, or never.
+local function go_on(queue, work, member, delays, next, nth, enabled, soonest)
+  if enabled == '1' and (next or pending(queue)) then
+    schedule(work, member, delays, next and 1 or nth, soonest)
+  elseif enabled == '1' and soonest then
+    redis.call('ZADD', work, soonest, member)
+  else
+    redis.call('ZREM', work, member)
+  end
 end

@@ -5,7 +5,7 @@
 local queue, sent, results, work = unpack(KEYS, 2, 5)
 local taken = {}
 local function take(uuid, score)
-  local c = redis.call('HMGET', COMMAND .. uuid, 'uuid', 'type', 'queued', 'expires', 'max')
+  local c = redis.call('HMGET', COMMAND .. uuid, 'uuid', 'type', 'queued', 'expires', 'max', 'not_before')
   taken[#taken + 1] = {uuid, score, redis.call('HGET', sent, uuid), c}
   redis.call('ZREM', queue, uuid)
   conclude(sent, results, uuid, 'cancelled', '', '', '')
@@ -19,5 +19,5 @@ else
   local part = redis.call('ZRANGE', queue, 0, tonumber(ARGV[10]) - 1, 'WITHSCORES')
   for at = 1, #part, 2 do take(part[at], part[at + 1]) end
 end
-if not pending(queue) then redis.call('ZREM', work, ARGV[8]) end
+if not waiting(queue) then redis.call('ZREM', work, ARGV[8]) end
 return {redis.call('ZCARD', queue), taken}

@@ -9,7 +9,7 @@ local function claim(record, queue, push, work, member)
   local secret = redis.call('GET', push)
   local why = not it[1] and 'unknown' or it[1] ~= '1' and 'disabled' or it[4] and 'dropped'
     or not secret and 'no token'
-  if not why and ARGV[2] ~= '1' and not pending(queue) then why = 'idle' end
+  if not why and ARGV[2] ~= '1' and not waiting(queue) then why = 'idle' end
   if why then
     redis.call('ZREM', work, member)
     return {why, it[4] or ''}

@@ -54,10 +54,7 @@ else
 end
 redis.call('HSET', record, 'seen', ARGV[1], 'pushes', 0)
 
+local soonest = ripen(queue)
 local next = offer(queue, sent, results, id, status == 'NotNow', cap)
-if known[1] == '1' and (next or pending(queue)) then
-  schedule(work, member, delays, next and 1 or nth)
-else
-  redis.call('ZREM', work, member)
-end
+go_on(queue, work, member, delays, next, nth, known[1], soonest)
 return next

@@ -1,37 +1,63 @@
--- uses: _frame
+-- uses: _frame _history _queue
 -- Queues one command on many enrollments. Answers a letter for each: queued, Disabled (queued),
--- duplicate or unknown.
--- KEYS: 2 command, 3 sequence; then for each target: record, queue, work shard
+-- duplicate, unknown, or pending (one of its kind is there already).
+-- KEYS: 2 command, 3 sequence; then for each target: record, queue, work shard; with a kind also
+--       sent, results, kinds
 -- ARGV: 7 packed uuid, 8 uuid, 9 type, 10 digest, 11 body ('': it is there already), 12 score of
 --       the priority, 13 expires, 14 max attempts, 15 delay of the push ('': at once), 16 id if
---       there is one target; then the targets' members
+--       there is one target, 17 not before, 18 kind of which only one is pending, 19 '1': a new
+--       one takes the old one's place; then the targets' members
 local command, uuid = KEYS[2], ARGV[7]
 local digest = redis.call('HGET', command, 'digest')
-if digest and digest ~= ARGV[10] then return redis.error_reply('BODY differs') end
-if not digest and ARGV[11] == '' then return redis.error_reply('NOBODY given') end
+if digest and digest ~= ARGV[10] then return redis.error_reply('BODY') end
+if not digest and ARGV[11] == '' then return redis.error_reply('NOBODY') end
 local score = tonumber(ARGV[12]) + redis.call('INCR', KEYS[3])
-local later = ARGV[15] ~= '' and now + tonumber(ARGV[15])
+local delay = ARGV[15] ~= '' and now + tonumber(ARGV[15])
+local not_before, kind, replaces = tonumber(ARGV[17]), ARGV[18], ARGV[19] == '1'
+if not_before and not_before <= now then not_before = nil end
+if not_before then score = score + LATER end
+local each = kind == '' and 3 or 6
 local answers, queued = {}, 0
 
 local function wake(work, member, first_push)
-  if later then
-    redis.call('ZADD', work, 'NX', later, member)
+  if not_before then
+    redis.call('ZADD', work, 'LT', not_before, member)
+  elseif delay then
+    redis.call('ZADD', work, 'NX', delay, member)
   else
     redis.call('ZADD', work, math.max(now, tonumber(first_push or 0)), member)
   end
 end
 
-for at = 1, (#KEYS - 3) / 3 do
-  local record, queue, work = unpack(KEYS, at * 3 + 1, at * 3 + 3)
+-- Makes way for the new one; answers false if the old one has to stay.
+local function make_way(queue, sent, results, kinds)
+  local old = redis.call('HGET', kinds, kind)
+  local at = old and tonumber(redis.call('ZSCORE', queue, old) or nil)
+  if not at or (at >= PARKED and at < LATER) then return true end
+  if not replaces then return false end
+  -- One that the device may be working on is left to it: its answer comes.
+  if read_sent(redis.call('HGET', sent, old)).state ~= 'sent' then
+    redis.call('ZREM', queue, old)
+    conclude(sent, results, old, 'superseded', '', 'a newer one took its place', '')
+  end
+  return true
+end
+
+for at = 1, (#KEYS - 3) / each do
+  local record, queue, work, sent, results, kinds = unpack(KEYS, at * each - each + 4, at * each + 3)
   local known = redis.call('HMGET', record, 'enabled', 'last', 'first_push')
   if not known[1] then
     answers[at] = 'u'
-  elseif known[2] == uuid or redis.call('ZADD', queue, 'NX', score, uuid) == 0 then
+  elseif known[2] == uuid or redis.call('ZSCORE', queue, uuid) then
     answers[at] = 'd'
+  elseif kind ~= '' and not make_way(queue, sent, results, kinds) then
+    answers[at] = 'p'
   else
+    redis.call('ZADD', queue, score, uuid)
+    if kind ~= '' then redis.call('HSET', kinds, kind, uuid) end
     queued = queued + 1
     answers[at] = known[1] == '1' and 'q' or 'D'
-    if known[1] == '1' then wake(work, ARGV[16 + at], known[3]) end
+    if known[1] == '1' then wake(work, ARGV[19 + at], known[3]) end
   end
 end
 if queued > 0 then
@@ -40,6 +66,7 @@ if queued > 0 then
       'body', ARGV[11], 'queued', ARGV[1])
     if ARGV[13] ~= '' then redis.call('HSET', command, 'expires', ARGV[13]) end
     if ARGV[14] ~= '' then redis.call('HSET', command, 'max', ARGV[14]) end
+    if ARGV[17] ~= '' then redis.call('HSET', command, 'not_before', ARGV[17]) end
   end
   redis.call('HINCRBY', command, 'refs', queued)
   event('mdmd.Enqueued', ARGV[16], '', 'command_uuid', ARGV[8], 'request_type', ARGV[9],
