@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import treq
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import CancelledError, Deferred
@@ -94,8 +95,18 @@ class _Play:
         self._write_secret("push.pem", standin.push_certificate)
         self._config.write_text(self._configuration(standin.port))
         await self._start_daemon()
-        await self._mdmctl("pushcert", "install", str(self._state / "push.pem"))
-        self._stage.tell("mdmctl", "pushcert install push.pem")
+        await self._in_time("the push certificate", _async(self._install(standin)))
+        self._stage.tell("operator", "PUT /v1/pushcert: a certificate for the stand-in")
+
+    async def _install(self, standin: StandIn) -> None:
+        key = (self._state / "api.key").read_text().strip()
+        response = await treq.put(
+            f"http://127.0.0.1:{self._api}/v1/pushcert",
+            standin.push_certificate,
+            auth=("nanomdm", key),
+        )
+        if response.code != 200:
+            raise StepFailed(f"the push certificate was not taken: {await response.text()}")
 
     def _make_state(self) -> None:
         if self._args.state:
