@@ -271,10 +271,11 @@ Ctrl-C ends everything{" and removes the folder" if not self._args.state else ""
 """
 
     async def _mdmctl(self, *words: str) -> bytes:
+        verb = next(word for word in words if not word.startswith("-"))
         ran = run_program(
             program("mdmctl"), "--state", str(self._state), *words, env=dict(os.environ)
         )
-        return bytes(await self._in_time(f"mdmctl {words[0]}", _async(ran), 10.0))
+        return bytes(await self._in_time(f"mdmctl {verb}", _async(ran), 10.0))
 
     async def _in_time(self, what: str, waited: "Deferred[Any]", more: float = 0.0) -> Any:
         waited.addTimeout(self._args.timeout + more, self._reactor)

@@ -26,6 +26,7 @@ class _Run:
 
     def go(self) -> None:
         """Begin, and end the reactor when it is over; a signal cancels it and waits for it."""
+        # Instead of the reactor's own, which would stop it at once; it keeps SIGCHLD.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._interrupt)
         self._told = Deferred.fromCoroutine(self._tell())
@@ -66,5 +67,5 @@ def run(name: str, story: Story) -> int:
     running: Any = reactor
     this = _Run(running, name, story)
     running.callWhenRunning(this.go)
-    running.run(installSignalHandlers=False)
+    running.run()
     return this.status
