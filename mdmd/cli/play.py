@@ -4,7 +4,7 @@ far away: devices, and Apple's push service.
 """
 
 import argparse
-import json
+import base64
 import os
 import shlex
 import shutil
@@ -21,10 +21,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.task import deferLater
 
 from mdmd.cli.init import make_state
 from mdmd.cli.running import run
-from mdmd.cli.stage import DaemonProcess, Stage, StepFailed, program, run_program, shown, table
+from mdmd.cli.stage import DaemonProcess, Stage, StepFailed, program, shown, table
+from mdmd.mdm.command import build_command
 from mdmd.mdm.plist import loads
 from mdmd.sim.apns import Push
 from mdmd.sim.device import Device, fetch_profile
@@ -58,7 +60,7 @@ class _Play:
         self._stack = AsyncExitStack()
         self._devices: dict[str, Device] = {}
         self._pushed: set[str] = set()
-        self._site, self._api, self._ssh = _free_ports(3)
+        self._site, self._api_port, self._ssh = _free_ports(3)
 
     @property
     def _url(self) -> str:
@@ -95,18 +97,10 @@ class _Play:
         self._write_secret("push.pem", standin.push_certificate)
         self._config.write_text(self._configuration(standin.port))
         await self._start_daemon()
-        await self._in_time("the push certificate", _async(self._install(standin)))
-        self._stage.tell("operator", "PUT /v1/pushcert: a certificate for the stand-in")
-
-    async def _install(self, standin: StandIn) -> None:
-        key = (self._state / "api.key").read_text().strip()
-        response = await treq.put(
-            f"http://127.0.0.1:{self._api}/v1/pushcert",
-            standin.push_certificate,
-            auth=("nanomdm", key),
+        await self._in_time(
+            "the push certificate", self._api("PUT", "pushcert", standin.push_certificate)
         )
-        if response.code != 200:
-            raise StepFailed(f"the push certificate was not taken: {await response.text()}")
+        self._stage.tell("operator", "PUT /v1/pushcert: a certificate for the stand-in")
 
     def _make_state(self) -> None:
         if self._args.state:
@@ -144,7 +138,7 @@ class _Play:
                 "organization = mdmd demo",
             ],
             "site": [f"listen = tcp:{self._site}:{here}"],
-            "api": [f"listen = tcp:{self._api}:{here}"],
+            "api": [f"listen = tcp:{self._api_port}:{here}"],
             "manhole": [f"listen = tcp:{self._ssh}:{here}"],
             "store": [f"redis = {self._args.redis}"],
             "apns": ["host = localhost", f"port = {apns_port}", "trust = STATE/apns-ca.pem"],
@@ -212,37 +206,44 @@ class _Play:
     # -- third act: the question -----------------------------------------------------------
 
     async def _ask(self) -> None:
-        by_id = {device.hardware.udid: device for device in self._devices.values()}
-        words = ["DeviceInformation", f"Queries={','.join(QUERIES)}", "--wait"]
-        self._stage.tell("mdmctl", "send both DeviceInformation Queries=… --wait")
-        timeout = ["--timeout", f"{self._args.timeout:g}"]
-        answer = await self._mdmctl("--json", "send", ",".join(by_id), *words, *timeout)
-        answers = {each["id"]: each for each in json.loads(answer)["answers"]}
+        ids = [device.hardware.udid for device in self._devices.values()]
+        command = build_command("DeviceInformation", {"Queries": QUERIES})
+        self._stage.tell("operator", "PUT /v1/enqueue: DeviceInformation for both")
+        await self._in_time(
+            "the command to be queued",
+            self._api("PUT", f"enqueue/{','.join(ids)}", command.raw),
+        )
         columns = []
         for name, device in self._devices.items():
-            columns.append(self._check(name, device, answers.get(device.hardware.udid)))
-        rows = [
-            [query, *(shown(column.get(query, "–")) for column in columns)] for query in QUERIES
-        ]
+            place = f"results/{device.hardware.udid}/{command.uuid}"
+            found = await self._in_time(f"the {name}'s answer", _async(self._result(place)))
+            columns.append(self._check(name, device, found))
+        rows = [[query, *(shown(each[query]) for each in columns)] for query in QUERIES]
         self._stage.show("\n" + table(["DeviceInformation", *self._devices], rows) + "\n")
 
-    def _check(self, name: str, device: Device, answer: Any) -> dict[str, Any]:
+    async def _result(self, place: str) -> dict[str, Any]:
+        while not (found := await self._call("GET", place, missing=404)):
+            await deferLater(self._reactor, 0.1)
+        return found
+
+    def _check(self, name: str, device: Device, found: Mapping[str, Any]) -> dict[str, Any]:
         """See that what came is what this very device says, and that it was pushed for."""
-        if not answer or answer["status"] != "Acknowledged":
-            raise StepFailed(f"the {name} did not answer: {answer}")
+        if found["status"] != "Acknowledged":
+            raise StepFailed(f"the {name} reported {found['status']}: {found['error']}")
         if name not in self._pushed:
             raise StepFailed(f"the {name} answered, but was not pushed")
-        responses = answer["answer"].get("QueryResponses", {})
+        answered = loads(base64.b64decode(found["raw_payload"])).get("QueryResponses")
+        responses = answered if isinstance(answered, dict) else {}
         for query in QUERIES:
             if responses.get(query) != device.hardware.properties[query]:
-                raise StepFailed(f"the {name} said another {query} than the server shows")
-        return dict(responses)
+                raise StepFailed(f"the server has another {query} than the {name} says")
+        return responses
 
     # -- then --------------------------------------------------------------------------------
 
     async def _stay(self) -> None:
         self._stage.show(self._what_next())
-        status = await self._daemon.ended
+        status = await self._daemon.ended()
         raise StepFailed(f"the daemon ended with status {status}:\n{self._daemon.tail()}")
 
     def _what_next(self) -> str:
@@ -262,7 +263,7 @@ class _Play:
       -o StrictHostKeyChecking=no demo@localhost
 
   # the HTTP API
-  curl -u nanomdm:$(cat {state}/api.key) http://localhost:{self._api}/v1/enrollments
+  curl -u nanomdm:$(cat {state}/api.key) http://localhost:{self._api_port}/v1/enrollments
 
   # what the server says
   tail -f {state}/daemon.log
@@ -270,12 +271,22 @@ class _Play:
 Ctrl-C ends everything{" and removes the folder" if not self._args.state else ""}.
 """
 
-    async def _mdmctl(self, *words: str) -> bytes:
-        verb = next(word for word in words if not word.startswith("-"))
-        ran = run_program(
-            program("mdmctl"), "--state", str(self._state), *words, env=dict(os.environ)
-        )
-        return bytes(await self._in_time(f"mdmctl {verb}", _async(ran), 10.0))
+    def _api(self, method: str, place: str, body: bytes = b"") -> "Deferred[Any]":
+        return _async(self._call(method, place, body))
+
+    async def _call(
+        self, method: str, place: str, body: bytes = b"", missing: int = 0
+    ) -> dict[str, Any]:
+        """Call the HTTP API as an integrator does; {} for the status ``missing``."""
+        key = (self._state / "api.key").read_text().strip()
+        url = f"http://127.0.0.1:{self._api_port}/v1/{place}"
+        response = await treq.request(method, url, data=body, auth=("nanomdm", key))
+        if response.code == missing:
+            return {}
+        if response.code != 200:
+            raise StepFailed(f"{method} /v1/{place}: {response.code} {await response.text()}")
+        answer: dict[str, Any] = await response.json()
+        return answer
 
     async def _in_time(self, what: str, waited: "Deferred[Any]", more: float = 0.0) -> Any:
         waited.addTimeout(self._args.timeout + more, self._reactor)

@@ -7,14 +7,13 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
 from mdmd.errors import MdmdError
@@ -98,7 +97,6 @@ class DaemonProcess(ProcessProtocol):
     ``twistd mdmd``, its output in a file.
 
     :ivar ready: fires with None when it serves; fails if it ends before.
-    :ivar ended: fires with its exit status.
     """
 
     transport: Any
@@ -108,8 +106,8 @@ class DaemonProcess(ProcessProtocol):
         self._log = log.open("ab")
         self._tail = b""
         self.ready: Deferred[None] = Deferred()
-        self.ended: Deferred[int] = Deferred()
-        self._over = False
+        self._status: int | None = None  # None: it runs
+        self._waiting: list[Deferred[int]] = []
 
     def start(self, config: Path) -> None:
         """Start it."""
@@ -129,12 +127,23 @@ class DaemonProcess(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """Tell whoever waits for it to begin or to end."""
-        self._over = True
+        status = getattr(reason.value, "exitCode", None)
+        self._status = 1 if status is None else status
         self._log.close()
         if not self.ready.called:
             self.ready.errback(StepFailed(f"the daemon ended:\n{self.tail()}"))
-        status = getattr(reason.value, "exitCode", None)
-        self.ended.callback(1 if status is None else status)
+        for each in self._waiting:
+            if not each.called:
+                each.callback(self._status)
+
+    def ended(self) -> "Deferred[int]":
+        """Wait for its end; fires with its exit status. Each caller gets one of its own."""
+        waited: Deferred[int] = Deferred()
+        if self._status is None:
+            self._waiting.append(waited)
+        else:
+            waited.callback(self._status)
+        return waited
 
     def tail(self, lines: int = 15) -> str:
         """Say the last it said."""
@@ -142,28 +151,14 @@ class DaemonProcess(ProcessProtocol):
 
     async def stop(self) -> None:
         """Ask it to end as systemd would, and make sure of it."""
-        if self._over:
+        if self._status is not None or self.transport is None:
             return
         self._signal("TERM")
         last = self._reactor.callLater(_GRACE, self._signal, "KILL")
-        await self.ended
+        await self.ended()
         if last.active():
             last.cancel()
 
     def _signal(self, name: str) -> None:
         with contextlib.suppress(ProcessExitedAlready):
             self.transport.signalProcess(name)
-
-
-async def run_program(*words: str, env: Mapping[str, str] | None = None) -> bytes:
-    """
-    Run a program to its end, return what it printed.
-
-    :raises StepFailed: its exit status is not 0; the text is what it complained of.
-    """
-    run = cast(Any, getProcessOutputAndValue)
-    out, error, status = await run(words[0], words[1:], env=env)
-    if status:
-        said = (error or out).decode(errors="replace").strip()
-        raise StepFailed(f"{Path(words[0]).name} {' '.join(words[1:])}: {said or status}")
-    return bytes(out)
