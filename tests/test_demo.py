@@ -84,6 +84,7 @@ class DemoTests(SynchronousTestCase):
         said = self.until(demo, "Ctrl-C ends everything")
         for word in ("ssh -p", "curl -u", "mdmctl --state", "send"):
             self.assertIn(word, said)
+        self.assertLessEqual(max(map(len, said.splitlines())), 80, said)
         os.killpg(demo.pid, signal.SIGINT)
         rest, _ = demo.communicate(timeout=30)
         self.assertEqual(demo.returncode, 0, rest)

@@ -6,7 +6,6 @@ far away: devices, and Apple's push service.
 import argparse
 import base64
 import os
-import shlex
 import shutil
 import socket
 import sys
@@ -25,7 +24,7 @@ from twisted.internet.task import deferLater
 
 from mdmd.cli.init import make_state
 from mdmd.cli.running import run
-from mdmd.cli.stage import DaemonProcess, Stage, StepFailed, program, shown, table
+from mdmd.cli.stage import DaemonProcess, Stage, StepFailed, fold, program, shown, table
 from mdmd.mdm.command import build_command
 from mdmd.mdm.plist import loads
 from mdmd.sim.apns import Push
@@ -37,6 +36,7 @@ from mdmd.sim.wire import Wire
 QUERIES = ["DeviceName", "ModelName", "ProductName", "OSVersion", "BuildVersion", "SerialNumber"]
 TOPIC = "com.apple.mgmt.External.7faed215-0000-4618-a210-000000000000"
 _MARK = ".mdmd-demo"  # in a state folder that a demo made
+_UNKNOWN_HOST = ("UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=no")
 _KINDS = {"mac": "Mac", "iphone": "iPhone"}
 
 
@@ -250,25 +250,27 @@ class _Play:
         state = self._state
         mac = self._devices["Mac"].hardware.serial
         phone = self._devices["iPhone"].hardware.serial
-        mdmctl = f"{shlex.quote(_short(program('mdmctl')))} --state {state}"
+        mdmctl = [_short(program("mdmctl")), "--state", str(state)]
+        ssh = ["ssh", "-p", str(self._ssh), "-i", f"{state}/ssh_key"]
+        curl = ["curl", "-u", f"nanomdm:$(cat {state}/api.key)"]
+        tries = [
+            [*mdmctl, "devices"],
+            [*mdmctl, "send", mac, "SecurityInfo", "--wait"],
+            [*mdmctl, "send", phone, "DeviceLock", "--wait"],
+            [*mdmctl, "results", mac],
+            ["# a Python prompt inside the server"],
+            [*ssh, *(f"-o {each}" for each in _UNKNOWN_HOST), "demo@localhost"],
+            ["# the HTTP API"],
+            [*curl, f"http://localhost:{self._api_port}/v1/enrollments"],
+            ["# what the server says"],
+            ["tail", "-f", f"{state}/daemon.log"],
+        ]
+        lines = "".join(map(fold, tries))
+        ending = "." if self._args.state else " and removes the folder."
         return f"""All of it is running. Try, in another terminal:
 
-  {mdmctl} devices
-  {mdmctl} send {mac} SecurityInfo --wait
-  {mdmctl} send {phone} DeviceLock --wait
-  {mdmctl} results {mac}
-
-  # a Python prompt inside the server: enrollments, queues, help()
-  ssh -p {self._ssh} -i {state}/ssh_key -o UserKnownHostsFile=/dev/null \\
-      -o StrictHostKeyChecking=no demo@localhost
-
-  # the HTTP API
-  curl -u nanomdm:$(cat {state}/api.key) http://localhost:{self._api_port}/v1/enrollments
-
-  # what the server says
-  tail -f {state}/daemon.log
-
-Ctrl-C ends everything{" and removes the folder" if not self._args.state else ""}.
+{lines}
+Ctrl-C ends everything{ending}
 """
 
     def _api(self, method: str, place: str, body: bytes = b"") -> "Deferred[Any]":

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
@@ -69,6 +69,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = WIDTH
 
 def _cut(text: str, room: int) -> str:
     return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def fold(words: Sequence[str], width: int = WIDTH) -> str:
+    """Spell a command to be copied, in lines that fit; a comment has an empty line before it."""
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) + 5 > width:
+            lines.append("  ")
+        lines[-1] += f" {word}" if lines[-1].strip() else word
+    gap = "\n" if words[0].startswith("#") else ""
+    return gap + "  " + " \\\n  ".join(lines) + "\n"
 
 
 def shown(value: Any) -> str:
