@@ -19,6 +19,8 @@ SEQUENCE = b"mdmd:sequence"
 COMMANDS = b"mdmd:command:"
 SERIALS = b"mdmd:serial:"
 CERTIFICATES = b"mdmd:pushcerts"
+GROUPS = b"mdmd:groups"
+REFRESH = b"mdmd:refresh"
 WORK_SHARDS = 16
 WORK = tuple(b"mdmd:work:%d" % shard for shard in range(WORK_SHARDS))
 
@@ -94,6 +96,26 @@ def channels(enrollment: EnrollmentID) -> bytes:
     return device_key(enrollment, "channels")
 
 
+def inventory(enrollment: EnrollmentID) -> bytes:
+    """The hash of what the device told of itself: field to time and value."""
+    return channel_key(enrollment, "i")
+
+
+def history(enrollment: EnrollmentID) -> bytes:
+    """The list of changes of the inventory, newest first."""
+    return channel_key(enrollment, "h")
+
+
+def notes(enrollment: EnrollmentID) -> bytes:
+    """The hash of the device's free fields."""
+    return device_key(enrollment, "notes")
+
+
+def pins(enrollment: EnrollmentID) -> bytes:
+    """The list of sealed PINs that were sent, newest first."""
+    return device_key(enrollment, "pins")
+
+
 def unlock(enrollment: EnrollmentID) -> bytes:
     """The sealed unlock token."""
     return device_key(enrollment, "unlock")
@@ -122,6 +144,21 @@ def serial(number: str) -> bytes:
 def command(uuid: str) -> bytes:
     """The hash of a command: its body, stored once."""
     return COMMANDS + pack(uuid)
+
+
+def group(name: str) -> bytes:
+    """The set of a group's members."""
+    return b"mdmd:group:" + name.encode()
+
+
+def lease(name: str) -> bytes:
+    """Who follows the event stream for this."""
+    return b"mdmd:follow:" + name.encode() + b":lease"
+
+
+def place(name: str) -> bytes:
+    """The id of the last event that was dealt with for this."""
+    return b"mdmd:follow:" + name.encode() + b":place"
 
 
 def certificate(topic: str) -> bytes:

@@ -7,6 +7,9 @@ from mdmd.store.certificates import PushCertificates
 from mdmd.store.enrollments import Enrollments
 from mdmd.store.events import Events
 from mdmd.store.fleet import Fleet
+from mdmd.store.following import Following, Refresh
+from mdmd.store.groups import Groups
+from mdmd.store.inventory import Inventory
 from mdmd.store.link import Link
 from mdmd.store.push import PushWork
 from mdmd.store.queue import Queue
@@ -33,4 +36,8 @@ class Store:
         self.events = Events(self.tools)
         self.fleet = Fleet(self.tools, self.events)
         self.push = PushWork(self.tools)
+        self.inventory = Inventory(self.tools)
+        self.groups = Groups(self.tools)
+        self.following = Following(self.tools, self.events)
+        self.refresh = Refresh(self.tools)
         self.certificates = PushCertificates(self.tools)

@@ -9,8 +9,8 @@
 --       one takes the old one's place; then the targets' members
 local command, uuid = KEYS[2], ARGV[7]
 local digest = redis.call('HGET', command, 'digest')
-if digest and digest ~= ARGV[10] then return redis.error_reply('BODY') end
-if not digest and ARGV[11] == '' then return redis.error_reply('NOBODY') end
+if digest and digest ~= ARGV[10] then return redis.error_reply('BODY another') end
+if not digest and ARGV[11] == '' then return redis.error_reply('NOBODY here') end
 local score = tonumber(ARGV[12]) + redis.call('INCR', KEYS[3])
 local delay = ARGV[15] ~= '' and now + tonumber(ARGV[15])
 local not_before, kind, replaces = tonumber(ARGV[17]), ARGV[18], ARGV[19] == '1'

@@ -1,0 +1,10 @@
+-- uses: _frame
+-- Keeps the PIN of a command before the command is queued, newest first, each once.
+-- KEYS: 2 pins     ARGV: 7 uuid, 8 sealed pin, 9 how many are kept
+local begin = ARGV[7] .. '\0'
+for _, entry in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+  if string.sub(entry, 1, #begin) == begin then return 0 end
+end
+redis.call('LPUSH', KEYS[2], begin .. ARGV[8])
+redis.call('LTRIM', KEYS[2], 0, ARGV[9] - 1)
+return 1
