@@ -13,7 +13,7 @@ for at = 11, #ARGV, 3 do
   if tonumber(string.sub(old, 1, space - 1)) <= told then
     if string.sub(old, space + 1) ~= value then
       changed[#changed + 1] = field
-      if #value <= tonumber(ARGV[10]) then
+      if #value <= tonumber(ARGV[10]) and string.sub(value, 1, 1) == 'j' then
         redis.call('LPUSH', history, ARGV[8] .. '\0' .. field .. '\0' .. value)
       end
     end
