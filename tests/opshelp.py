@@ -166,10 +166,18 @@ class FakeWaker:
 
 
 class FakeCertificates:
-    """One topic."""
+    """One topic, and what is installed."""
+
+    def __init__(self) -> None:
+        self.held = {"com.apple.mgmt.t": (3, NOW // 1000)}
+
+    async def put(self, topic: str, certificate: bytes, key: bytes, not_after: int) -> int:
+        version = self.held.get(topic, (0, 0))[0] + 1
+        self.held[topic] = (version, not_after)
+        return version
 
     async def versions(self) -> dict[str, tuple[int, int]]:
-        return {"com.apple.mgmt.t": (3, NOW // 1000)}
+        return self.held
 
     async def enrolled(self) -> dict[str, int]:
         return {"com.apple.mgmt.t": 2}

@@ -213,6 +213,7 @@ class RoleTests(SynchronousTestCase):
 
     # One call of each, with the least role that may make it.
     CALLS = (
+        ("certificates.install", {"pem": b"junk"}, Role.ADMIN),
         ("certificates.show", {}, Role.VIEWER),
         ("commands.send", {"ids": [MAC], "request_type": "DeviceInformation"}, Role.OPERATOR),
         ("commands.send", {"ids": [MAC], "request_type": "EraseDevice"}, Role.ADMIN),

@@ -31,6 +31,7 @@ GROUPS = (
     "queue",
     "events",
     "profile",
+    "pushcert",
     "operator",
     "server",
 )

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 
 import attrs
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 
 from mdmd.errors import BadCertificate
 from mdmd.pki import certificates
@@ -57,7 +59,7 @@ def read_push_certificate(
     Read a push certificate and its key.
 
     :param data: PEM (the key may be in it, in any order), DER, or PKCS#12.
-    :param key: PEM of the key if it is not in ``data``.
+    :param key: the key, PEM or DER, if it is not in ``data``.
     :param now: when given, the certificate must be valid then.
     :raises BadCertificate: unreadable, no key or another certificate's, no
         topic in the subject, or not valid at ``now``.
@@ -68,6 +70,23 @@ def read_push_certificate(
     if now is not None:
         check_validity(certificate, now)
     return PushCertificate(topic_of(certificate), certificate, held, chain)
+
+
+def read_key(data: bytes, passphrase: bytes | None = None) -> PrivateKey:
+    """
+    Read a private key, PEM or DER, encrypted or not.
+
+    :raises BadCertificate: it can't be read, or the passphrase is wrong or missing.
+    """
+    if b"-----BEGIN" in data:
+        return certificates.load_key(_untangle(data), passphrase)
+    try:
+        key = serialization.load_der_private_key(data, passphrase)
+        return certificates.load_key(certificates.key_pem(key))  # type: ignore[arg-type]
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise BadCertificate(
+            "the private key can't be read: damaged, or a wrong or missing passphrase"
+        ) from error
 
 
 def topic_of(certificate: x509.Certificate) -> str:
@@ -83,6 +102,22 @@ def topic_of(certificate: x509.Certificate) -> str:
     raise BadCertificate(
         f"not an MDM push certificate: its subject has no UID that starts with {TOPIC_PREFIX}"
     )
+
+
+def describe(certificate: x509.Certificate) -> dict[str, str]:
+    """
+    Say what a push certificate is, for people.
+
+    :raises BadCertificate: it is none.
+    """
+    return {
+        "topic": topic_of(certificate),
+        "subject": certificate.subject.rfc4514_string(),
+        "issuer": certificate.issuer.rfc4514_string(),
+        "serial": f"{certificate.serial_number:x}",
+        "valid from": _day(certificate.not_valid_before_utc),
+        "valid until": _day(certificate.not_valid_after_utc),
+    }
 
 
 def check_validity(certificate: x509.Certificate, now: datetime) -> None:
@@ -105,10 +140,10 @@ def _parts(
     data: bytes, key: bytes, passphrase: bytes | None
 ) -> tuple[PrivateKey, x509.Certificate, tuple[x509.Certificate, ...]]:
     if _PEM_CERTIFICATE in data:
-        held = certificates.load_key(_untangle(key), passphrase)
+        held = read_key(key, passphrase)
         return _leaf(held, _all(_untangle(data)))
     if key is not data:
-        return certificates.load_key(key, passphrase), certificates.load_certificate(data), ()
+        return read_key(key, passphrase), certificates.load_certificate(data), ()
     return certificates.load_pkcs12(data, passphrase)
 
 
