@@ -148,6 +148,16 @@ class OperatorVerbTests(CommandLine):
         self.mdmctl("operator", "remove", "eve")
         self.assertEqual([each["name"] for each in self.data("operator", "list")], ["me"])
 
+    def test_audit(self) -> None:
+        """Who did what to whom, as a line and as data."""
+        self.mdmctl("push", MAC)
+        last = self.data("audit")[0]
+        self.assertEqual(
+            (last["who"], last["what"], last["enrollments"], last["outcome"]),
+            ("me", "push.send", [MAC], "ok"),
+        )
+        self.assertIn(f"me (unix uid {os.getuid()})  push.send", self.mdmctl("audit").stdout)
+
     def test_mistakes(self) -> None:
         """Each is told in one line."""
         self.mdmctl("operator", "remove", "nobody", status=1)

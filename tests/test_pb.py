@@ -27,7 +27,7 @@ from tests.opshelp import MAC, PHONE, make_desk, scratch, write_operators
 ME = os.getuid()
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmdRLLlgL3rIkZh2tBM3SmS6GEbwpSGdbgb5yUSKmd9 me@mac"
 # Plain reads of what only admins see, and acts on nobody but oneself.
-NOT_AUDITED = {"operators.show"}
+NOT_AUDITED = {"audit.page", "operators.show"}
 AUDITED_ANYWAY = {"operators.my_password"}
 
 
@@ -214,6 +214,7 @@ class RoleTests(SynchronousTestCase):
     # One call of each, with the least role that may make it.
     CALLS = (
         ("certificates.install", {"pem": b"junk"}, Role.ADMIN),
+        ("audit.page", {}, Role.ADMIN),
         ("certificates.show", {}, Role.VIEWER),
         ("commands.send", {"ids": [MAC], "request_type": "DeviceInformation"}, Role.OPERATOR),
         ("commands.send", {"ids": [MAC], "request_type": "EraseDevice"}, Role.ADMIN),

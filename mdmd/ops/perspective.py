@@ -18,6 +18,7 @@ from mdmd.errors import BadRequest, InternalError, MdmdError, NotAllowed
 from mdmd.interfaces import AuditEntry
 from mdmd.ops.desk import Desk
 from mdmd.ops.method import Caller, Declared, Method, Subject, Wire
+from mdmd.ops.subjects.audit import AuditSubject
 from mdmd.ops.subjects.certificates import Certificates
 from mdmd.ops.subjects.commands import Commands
 from mdmd.ops.subjects.enrollments import Enrollments
@@ -31,6 +32,7 @@ log = Logger()
 
 # A new group of methods: one module in subjects/, one name here, its table in docs/pb.md.
 SUBJECTS: tuple[type[Subject], ...] = (
+    AuditSubject,
     Certificates,
     Commands,
     Enrollments,

@@ -13,6 +13,7 @@ import zlib
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
 
 EVENTS = b"mdmd:events"
+AUDIT = b"mdmd:audit"
 IDS = b"mdmd:ids"
 TOPICS = b"mdmd:topics"
 SEQUENCE = b"mdmd:sequence"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from mdmd.pki.sealing import Sealer
+from mdmd.store.audit import Audit
 from mdmd.store.certificates import PushCertificates
 from mdmd.store.enrollments import Enrollments
 from mdmd.store.events import Events
@@ -34,6 +35,7 @@ class Store:
         self.enrollments = Enrollments(self.tools)
         self.queue = Queue(self.tools)
         self.events = Events(self.tools)
+        self.audit = Audit(self.tools)
         self.fleet = Fleet(self.tools, self.events)
         self.push = PushWork(self.tools)
         self.inventory = Inventory(self.tools)

@@ -1,5 +1,7 @@
 """Enrollments: find, read, page through."""
 
+import re
+
 from mdmd.errors import BadRequest, NotHere
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.ops import records
@@ -7,6 +9,8 @@ from mdmd.ops.desk import Desk
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
 from mdmd.ops.wire import LARGEST_PAGE, PAGE
+
+_STREAM_ID = re.compile(r"[0-9]{1,19}(?:-[0-9]{1,19})?", re.ASCII)
 
 
 async def find(desk: Desk, text: str) -> EnrollmentID:
@@ -30,6 +34,17 @@ def page_size(limit: int) -> int:
     if not 1 <= limit <= LARGEST_PAGE:
         raise BadRequest(f"limit is expected to be 1 to {LARGEST_PAGE}")
     return limit
+
+
+def stream_id(text: str) -> str:
+    """
+    Check an id of a stream, ``ms-n`` or ``ms``.
+
+    :raises BadRequest: it is none.
+    """
+    if not _STREAM_ID.fullmatch(text):
+        raise BadRequest("expected an id such as 1764016000000-0")
+    return text
 
 
 class Enrollments(Subject):
