@@ -238,6 +238,9 @@ class IFleet(Protocol):
     async def events(self, after: str = "0", limit: int = 100) -> list["Event"]:
         """Read events after the given stream id, oldest first."""
 
+    async def newest_event(self) -> str:
+        """Say the id of the newest event, "0" if there is none."""
+
 
 @attrs.frozen
 class Event:

@@ -5,8 +5,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
+from twisted.internet import reactor
 
 from mdmd.errors import NotHere
 from mdmd.flow.enqueue import Enqueuer
@@ -26,6 +28,7 @@ from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.ops.desk import Desk
 from mdmd.ops.operators import Operators
+from mdmd.ops.tail import Tail
 
 MAC, PHONE = "MAC-1", "PHONE-1"
 SERIALS = {"C02XL0THJGH5": MAC, "F2LX10ABCD": PHONE}
@@ -65,6 +68,7 @@ class FakeFleet:
         self.queues: dict[str, list[QueuedCommand]] = {id: [] for id in self.records}
         self.answers: dict[str, list[Result]] = {id: [] for id in self.records}
         self.stream: list[Event] = []
+        self.reads = 0
         self.sent: list[tuple[Command, list[str], Policy]] = []
 
     def happen(self, topic: str, enrollment: str, **facts: str) -> Event:
@@ -152,7 +156,11 @@ class FakeFleet:
             first, _, second = id.partition("-")
             return int(first), int(second or 0)
 
+        self.reads += 1
         return [each for each in self.stream if order(each.id) > order(after)][:limit]
+
+    async def newest_event(self) -> str:
+        return self.stream[-1].id if self.stream else "0"
 
 
 class FakeWaker:
@@ -197,7 +205,7 @@ class FakeAudit:
         return list(reversed(older))[:limit]
 
 
-def make_desk(operators: Path, fleet: FakeFleet | None = None) -> Desk:
+def make_desk(operators: Path, fleet: FakeFleet | None = None, clock: Any = reactor) -> Desk:
     """A desk over a fleet that needs no store."""
     fleet = fleet or FakeFleet()
     waker = FakeWaker()
@@ -208,7 +216,8 @@ def make_desk(operators: Path, fleet: FakeFleet | None = None) -> Desk:
         certificates=FakeCertificates(),
         operators=Operators(operators),
         audit=FakeAudit(),
-        now=lambda: NOW,
+        tail=Tail(fleet, clock),
+        clock=clock,
         version="1.2.3",
     )
 
@@ -220,7 +229,7 @@ def write_operators(path: Path, **roles: dict[str, object]) -> None:
 
 def serve(folder: Path) -> None:
     """Serve a desk on a folder's socket until stdin closes; say when it is ready."""
-    from twisted.internet import reactor, stdio
+    from twisted.internet import stdio
     from twisted.internet.endpoints import UNIXServerEndpoint
     from twisted.internet.protocol import Protocol
 

@@ -9,6 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.spread import banana, pb
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -201,6 +202,25 @@ def errors_free(result, raw):
     return attrs.evolve(result, raw=raw)
 
 
+class NoReceiver(pb.RemoteReference):
+    """A client's object whose connection is gone."""
+
+    def __init__(self) -> None:
+        self.broker = NoBroker()
+
+    def callRemote(self, name: str, *args: object) -> None:
+        raise pb.DeadReferenceError("gone")
+
+
+class NoBroker:
+    """The end of a connection that is gone."""
+
+    disconnects: tuple[object, ...] = ()
+
+    def notifyOnDisconnect(self, call: object) -> None:
+        pass
+
+
 class RoleTests(SynchronousTestCase):
     """Checked at one place, for every method there is."""
 
@@ -208,7 +228,7 @@ class RoleTests(SynchronousTestCase):
         folder = scratch()
         self.addCleanup(shutil.rmtree, folder)
         write_operators(folder / "operators.json", me={"role": "admin"})
-        self.desk = make_desk(folder / "operators.json")
+        self.desk = make_desk(folder / "operators.json", clock=Clock())
         self.perspective = Perspective(self.desk)
 
     # One call of each, with the least role that may make it.
@@ -233,6 +253,7 @@ class RoleTests(SynchronousTestCase):
         ("enrollments.page", {}, Role.VIEWER),
         ("events.page", {}, Role.VIEWER),
         ("events.raw", {}, Role.ADMIN),
+        ("events.subscribe", {"receiver": NoReceiver()}, Role.VIEWER),
         ("operators.add", {"name": "new", "role": "viewer"}, Role.ADMIN),
         ("operators.add_key", {"name": "me", "key": SSH_KEY}, Role.ADMIN),
         ("operators.certificate", {"name": "me", "sha256": "ab" * 32}, Role.ADMIN),

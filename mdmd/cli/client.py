@@ -53,6 +53,17 @@ class Remote:
         sent = await self._upload(arguments)
         return await self._download(await self._raw(name, sent))
 
+    async def gone(self) -> None:
+        """
+        Wait until the connection ends.
+
+        :raises NoDaemon: always, in the end.
+        """
+        end: Deferred[None] = Deferred()
+        self.session.broker.notifyOnDisconnect(lambda: end.callback(None))
+        await end
+        raise NoDaemon("the daemon went away")
+
     async def _raw(self, name: str, arguments: dict[str, Any]) -> Any:
         try:
             return await self.session.callRemote(name, **arguments)
@@ -89,6 +100,32 @@ class Remote:
             at = {"number": blob[BLOB], "offset": len(whole)}
             whole += await self._raw("blob.read", at)
         return whole.decode() if blob.get("text") else bytes(whole)
+
+
+class _Receiver(pb.Referenceable):
+    """What the daemon calls with events."""
+
+    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
+        self._tell = tell
+
+    def remote_events(self, events: list[dict[str, Any]]) -> None:
+        """Take a batch; the answer asks for the next."""
+        for each in events:
+            self._tell(each)
+
+
+async def follow(
+    remote: Remote, tell: Callable[[dict[str, Any]], None], **wanted: Any
+) -> pb.RemoteReference:
+    """
+    Let ``tell`` be called with each event as it comes.
+
+    :param wanted: ``id``, ``topics``, ``after``, as ``events.subscribe`` takes them.
+    """
+    subscription: pb.RemoteReference = await remote.call(
+        "events.subscribe", receiver=_Receiver(tell), **wanted
+    )
+    return subscription
 
 
 def _as_here(error: Any) -> MdmdError:

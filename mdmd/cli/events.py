@@ -19,18 +19,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     audit.set_defaults(run=_audit)
 
 
-def line(event: dict[str, Any]) -> str:
-    """Put an event on one readable line."""
-    from mdmd.cli.show import clean, moment
-
-    when = moment(int(event["id"].partition("-")[0]))
-    facts = " ".join(f"{key}={clean(value)}" for key, value in event["facts"].items() if value)
-    return f"{when}  {event['topic']:<22} {event['enrollment'] or '-'}  {facts}".rstrip()
-
-
 def _events(args: argparse.Namespace) -> int:
     from mdmd.cli import show
     from mdmd.cli.client import run
+    from mdmd.cli.watch import line
 
     async def verb(remote: "Remote") -> None:
         found = await remote.call("events.page", after=args.after, limit=args.limit)
@@ -38,7 +30,7 @@ def _events(args: argparse.Namespace) -> int:
             show.as_json(found)
             return
         for each in found:
-            show.out(line(each))
+            show.out(line(each, show.width()))
 
     return run(args, verb)
 

@@ -30,6 +30,7 @@ GROUPS = (
     "send",
     "queue",
     "events",
+    "watch",
     "profile",
     "pushcert",
     "operator",

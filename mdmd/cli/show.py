@@ -40,6 +40,12 @@ def out(text: str) -> None:
     sys.stdout.flush()
 
 
+def raw(text: str) -> None:
+    """Write to the terminal as it is."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 def note(text: str) -> None:
     """Say something besides the data."""
     sys.stderr.write(f"{text}\n")
@@ -48,6 +54,11 @@ def note(text: str) -> None:
 def as_json(value: Any) -> None:
     """Print data for programs; bytes are in base64, times as in RFC 3339."""
     out(json.dumps(value, indent=2 if on_terminal() else None, default=_plain, ensure_ascii=False))
+
+
+def as_json_line(value: Any) -> None:
+    """Print data as one line, for what never ends."""
+    out(json.dumps(value, default=_plain, ensure_ascii=False))
 
 
 def _plain(value: object) -> str:

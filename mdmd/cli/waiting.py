@@ -4,75 +4,129 @@ import argparse
 import time
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from mdmd.cli import show
-from mdmd.cli.client import Remote, reactor
+from mdmd.cli.client import Remote, follow, reactor
 from mdmd.cli.exits import DEVICE, DONE, FAILED
 from mdmd.cli.queue import answer
 from mdmd.cli.send import outcome
 
-_PAUSE = 0.3  # seconds between two looks
+_LOOK = 5.0  # seconds; then the results are looked at whether an event came or not
 
 
 async def wait_for(
     remote: Remote, name: str, options: dict[str, Any], args: argparse.Namespace
 ) -> int:
     """Send, then show each answer as it comes; the exit status says whether all is well."""
-    begun = time.monotonic()
-    json = args.json
-    reply = await remote.call(name, **options)
-    waiting, refused = {}, 0
-    for typed, each in reply["status"].items():
-        if each["command_error"]:
-            refused += 1
-            show.note(f"{typed}  {show.colour(outcome(each)[0], show.RED)}")
-        else:
-            waiting[typed] = each["id"]
-    answers: list[dict[str, Any]] = []
-    while waiting and time.monotonic() - begun < args.timeout:
-        for typed, id in list(waiting.items()):
-            found = await _look(remote, id, reply["command_uuid"])
+    alarm = _Alarm()
+    await follow(remote, lambda _: alarm.ring(), topics=["mdm.*", "mdmd.*"])
+    wait = _Wait(remote, args.json, await remote.call(name, **options))
+    end = time.monotonic() + args.timeout
+    while wait.waiting and time.monotonic() < end:
+        await wait.look()
+        if wait.waiting:
+            await alarm.wait(min(_LOOK, max(0.0, end - time.monotonic())))
+    return wait.end()
+
+
+class _Alarm:
+    """Wakes whoever waits, when something happened."""
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._waiting: Deferred[None] | None = None
+
+    def ring(self) -> None:
+        self._rung = True
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.callback(None)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until it rings, or so long."""
+        if not self._rung:
+            self._waiting = Deferred()
+            call = reactor.callLater(seconds, self.ring)
+            await self._waiting
+            if call.active():
+                call.cancel()
+        self._rung = False
+
+
+class _Wait:
+    """Who has answered, and who has not."""
+
+    def __init__(self, remote: Remote, json: bool, reply: dict[str, Any]) -> None:
+        self._remote = remote
+        self._json = json
+        self._uuid = reply["command_uuid"]
+        self._begun = time.monotonic()
+        self._answers: list[dict[str, Any]] = []
+        self._refused = 0
+        self.waiting: dict[str, str] = {}
+        for typed, each in reply["status"].items():
+            if each["command_error"]:
+                self._refused += 1
+                show.note(f"{typed}  {show.colour(outcome(each)[0], show.RED)}")
+            else:
+                self.waiting[typed] = each["id"]
+        self._all = len(self.waiting)
+        self._progress()
+
+    async def look(self) -> None:
+        """Ask for the results of those who have not answered."""
+        for typed, id in list(self.waiting.items()):
+            found = await self._result(id)
             if found is not None:
-                del waiting[typed]
-                answers.append({"id": id, **found})
-                if not json:
-                    _print(typed, found, time.monotonic() - begun, len(waiting))
-        if waiting:
-            await _sleep(_PAUSE)
-    return _end(answers, waiting, refused, json)
+                del self.waiting[typed]
+                self._answers.append({"id": id, **found})
+                self._tell(typed, found)
 
+    async def _result(self, id: str) -> dict[str, Any] | None:
+        for each in await self._remote.call("results.show", id=id, limit=20):
+            if each["uuid"] == self._uuid:
+                return {**each, "answer": await self._answer(id, each)}
+        return None
 
-async def _look(remote: Remote, id: str, uuid: str) -> dict[str, Any] | None:
-    for each in await remote.call("results.show", id=id, limit=20):
-        if each["uuid"] == uuid:
-            if not each["size"]:
-                return {**each, "answer": {}}
-            full = await remote.call("results.get", id=id, uuid=uuid)
-            return {**each, "answer": answer(full["raw"])}
-    return None
+    async def _answer(self, id: str, result: dict[str, Any]) -> dict[str, Any]:
+        if not result["size"] or result["secret"]:
+            return {}
+        full = await self._remote.call("results.get", id=id, uuid=self._uuid)
+        return answer(full["raw"])
 
+    def _tell(self, typed: str, found: dict[str, Any]) -> None:
+        if self._json:
+            return
+        self._progress(done=True)
+        well = found["status"] == "Acknowledged"
+        status = show.colour(found["status"], show.GREEN if well else show.RED)
+        after = time.monotonic() - self._begun
+        show.out(f"{show.clean(typed)}  {status} after {after:.1f} s  {found['error']}".rstrip())
+        for line in show.tree(found["answer"], "  "):
+            show.out(line)
+        if found["secret"]:
+            show.out("  there is a secret in the answer: mdmctl results ID UUID --secret")
+        self._progress()
 
-def _print(typed: str, found: dict[str, Any], seconds: float, left: int) -> None:
-    well = found["status"] == "Acknowledged"
-    status = show.colour(found["status"], show.GREEN if well else show.RED)
-    rest = f", {left} to come" if left else ""
-    show.out(
-        f"{show.clean(typed)}  {status} after {seconds:.1f} s{rest}  {found['error']}".rstrip()
-    )
-    for line in show.tree(found["answer"], "  "):
-        show.out(line)
+    def _progress(self, done: bool = False) -> None:
+        # One line that is written over, and only where somebody looks at it.
+        if self._json or not show.on_terminal():
+            return
+        clear = "\r\x1b[K"
+        if done or not self.waiting:
+            show.raw(clear)
+        else:
+            show.raw(f"{clear}{self._all - len(self.waiting)} of {self._all} have answered …")
 
-
-def _end(answers: list[dict[str, Any]], waiting: dict[str, str], refused: int, json: bool) -> int:
-    if json:
-        show.as_json({"answers": answers, "waiting": list(waiting)})
-    for typed in waiting:
-        show.note(f"{typed}  {show.colour('no answer yet; the command stays queued', show.YELLOW)}")
-    if waiting or any(each["status"] != "Acknowledged" for each in answers):
-        return DEVICE
-    return FAILED if refused else DONE
-
-
-async def _sleep(seconds: float) -> None:
-    from twisted.internet.task import deferLater
-
-    await deferLater(reactor, seconds)
+    def end(self) -> int:
+        """Say who has not answered; give the exit status."""
+        self._progress(done=True)
+        if self._json:
+            show.as_json({"answers": self._answers, "waiting": list(self.waiting)})
+        for typed in self.waiting:
+            late = show.colour("no answer yet; the command stays queued", show.YELLOW)
+            show.note(f"{typed}  {late}")
+        if self.waiting or any(each["status"] != "Acknowledged" for each in self._answers):
+            return DEVICE
+        return FAILED if self._refused else DONE

@@ -1,12 +1,14 @@
 """What operators' methods act on, given in as one value."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.interfaces import IAudit, IFleet, IPushCertificates, IWaker
 from mdmd.ops.operators import Operators
+from mdmd.ops.tail import Tail
 
 
 def _nothing() -> dict[str, object]:
@@ -21,7 +23,7 @@ class Desk:
     A new group of methods that needs something else adds a field here, with a
     default, so that nobody who makes a desk has to know of it.
 
-    :ivar now: milliseconds since the epoch.
+    :ivar clock: an IReactorTime.
     :ivar figures: what the daemon knows of itself right now, for ``status.get``.
     """
 
@@ -31,6 +33,11 @@ class Desk:
     certificates: IPushCertificates
     operators: Operators
     audit: IAudit
-    now: Callable[[], int]
+    tail: Tail
+    clock: Any
     version: str = ""
     figures: Callable[[], Mapping[str, object]] = _nothing
+
+    def now(self) -> int:
+        """Milliseconds since the epoch."""
+        return int(self.clock.seconds() * 1000)

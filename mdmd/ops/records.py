@@ -28,11 +28,21 @@ def queued(command: QueuedCommand) -> Record:
     return attrs.asdict(command)
 
 
+# A recovery key can be in these reports; of an orphan's RequestType ("") nobody knows.
+SECRET_REPORTS = frozenset({"", "RotateFileVaultKey", "SecurityInfo", "SetRecoveryLock"})
+
+
+def is_secret(value: Result) -> bool:
+    """Say whether a secret can be in the report."""
+    return bool(value.raw) and value.request_type in SECRET_REPORTS
+
+
 def result(value: Result, raw: bool) -> Record:
     """One result; the report itself only if asked for, it can be large."""
     fields = attrs.asdict(value)
     report = fields.pop("raw")
-    return {**fields, "size": len(report), **({"raw": report} if raw else {})}
+    about = {"size": len(report), "secret": is_secret(value)}
+    return {**fields, **about, **({"raw": report} if raw else {})}
 
 
 def event(value: Event, raw: bool) -> Record:

@@ -195,6 +195,10 @@ class Fleet:
 
     # -- cancel ---------------------------------------------------------------------
 
+    async def newest_event(self) -> str:
+        """Say the id of the newest event, "0" if there is none."""
+        return await self._events.newest()
+
     async def cancel(self, enrollment: EnrollmentID, uuid: str) -> QueuedCommand:
         """
         Take one command out; the answer says whether it was ever sent.

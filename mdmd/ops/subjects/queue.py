@@ -7,8 +7,6 @@ from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
 from mdmd.ops.subjects.enrollments import find, page_size
 
-# A recovery key can be in these; of an orphan's RequestType ("") nobody knows.
-SECRET_REPORTS = frozenset({"", "RotateFileVaultKey", "SetRecoveryLock", "SecurityInfo"})
 _MOST_RESULTS = 1000  # looked through for one of them
 
 
@@ -49,7 +47,7 @@ class Results(Subject):
     async def get(self, caller: Caller, id: str, uuid: str) -> Wire:
         """Read the newest result of one command with the report, if no secret can be in it."""
         found = await self._one(id, uuid)
-        if found.raw and found.request_type in SECRET_REPORTS:
+        if records.is_secret(found):
             raise NotAllowed("there is a secret in this report: results.secret reads it")
         return records.result(found, raw=True)
 
