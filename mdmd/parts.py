@@ -15,12 +15,15 @@ from cryptography import x509
 from mdmd.config import Config
 from mdmd.errors import ConfigError, MdmdError
 from mdmd.mdm.profile import EnrollmentProfile, ScepPayload
+from mdmd.ops.operators import Operators
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_der, is_issued_by, load_certificate
 from mdmd.pki.sealing import KEY_SIZE, Sealer
 from mdmd.web.tls import ServerContext
 
 Value = TypeVar("Value")
+
+OPERATORS = "operators.json"  # in the state folder
 
 
 @attrs.frozen
@@ -35,6 +38,7 @@ class Parts:
     challenge: str = attrs.field(repr=False)
     sealer: Sealer = attrs.field(repr=False)
     apns_trust: bytes | None
+    operators: Operators
 
     @classmethod
     def read(cls, config: Config, filename: str) -> "Parts":
@@ -78,6 +82,7 @@ class _Reading:
         challenge = self._try("[scep] challenge_file", lambda: _secret(config.scep.challenge_file))
         sealer = self._try("[store] sealing_key", lambda: _sealer(config.store.sealing_key))
         apns_trust = self._try("[apns] trust", lambda: _optional(config.apns.trust))
+        operators = self._try("[mdmd] state", lambda: _operators(config))
         # Spelled out for mypy: each is there when nothing went wrong.
         if (
             self.mistakes
@@ -87,6 +92,7 @@ class _Reading:
             or api_key is None
             or challenge is None
             or sealer is None
+            or operators is None
         ):
             return None
         return Parts(
@@ -98,6 +104,7 @@ class _Reading:
             challenge,
             sealer,
             apns_trust,
+            operators,
         )
 
     def _try(self, place: str, read: Callable[[], Value], quiet: bool = False) -> Value | None:
@@ -107,6 +114,12 @@ class _Reading:
             if not quiet:
                 self.mistakes.append(f"{self._filename}: {place}: {_words(error)}")
         return None
+
+
+def _operators(config: Config) -> Operators:
+    operators = Operators(config.state / OPERATORS)
+    operators.all()
+    return operators
 
 
 def enrollment_template(config: Config, parts: Parts) -> EnrollmentProfile:

@@ -7,14 +7,14 @@ time in reverse: ports close first, the store last.
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import SSL4ServerEndpoint, serverFromString
 from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 
@@ -22,13 +22,19 @@ from mdmd.apns.client import PushService
 from mdmd.apns.client import Settings as ApnsSettings
 from mdmd.apns.waker import Waker
 from mdmd.config import Config, load
+from mdmd.config.endpoints import endpoint_values
 from mdmd.errors import ConfigError
 from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.enroll import Enroll, static_challenge
 from mdmd.interfaces import IPushCertificates
+from mdmd.ops.desk import Desk
 from mdmd.ops.logs import Logs
+from mdmd.ops.pb import make_pb
+from mdmd.ops.perspective import Perspective
+from mdmd.ops.tail import Tail
+from mdmd.ops.tls import OperatorsTLS
 from mdmd.parts import Parts, enrollment_template
 from mdmd.pki.scep import Responder, ScepAnswer
 from mdmd.service import Daemon, ExitStatus
@@ -123,6 +129,7 @@ async def serve(reactor: Any, stack: AsyncExitStack, config: Config, parts: Part
     waker = Waker(reactor, store.push, push, config.push.repeat)
     await _begin(stack, waker.start, waker.stop)
     enqueuer = Enqueuer(store.fleet, waker)
+    await _serve_operators(reactor, stack, config, _desk(reactor, parts, store, waker, enqueuer))
     api = make_api(
         parts.api_key,
         store.fleet,
@@ -188,6 +195,47 @@ def _apns_settings(config: Config, parts: Parts) -> ApnsSettings:
         connect_timeout=apns.connect_timeout,
         proxy=apns.proxy,
     )
+
+
+def _desk(reactor: Any, parts: Parts, store: Store, waker: Waker, enqueuer: Enqueuer) -> Desk:
+    return Desk(
+        fleet=store.fleet,
+        waker=waker,
+        enqueuer=enqueuer,
+        certificates=store.certificates,
+        operators=parts.operators,
+        audit=store.audit,
+        tail=Tail(store.fleet, reactor),
+        clock=reactor,
+        version=version("mdmd"),
+    )
+
+
+async def _serve_operators(reactor: Any, stack: AsyncExitStack, config: Config, desk: Desk) -> None:
+    doors = make_pb(Perspective(desk), reactor)
+    stack.callback(doors.close)
+    for each in config.pb.listen:
+        prefix, values = endpoint_values(each)
+        door = doors.unix if "unix" in (prefix, values.get("domain", "").lower()) else doors.tls
+        endpoint = _tls_endpoint(reactor, values) if prefix == "ssl" else _endpoint(reactor, each)
+        port = await endpoint.listen(door)
+        stack.push_async_callback(_close, port)
+        log.info("{name} listens on {address}", name="pb", address=str(port.getHost()))
+
+
+def _tls_endpoint(reactor: Any, values: Mapping[str, str]) -> Any:
+    """Make an ``ssl:`` endpoint; Twisted's own would not ask for a client certificate."""
+    key = Path(values["privateKey"])
+    return SSL4ServerEndpoint(  # type: ignore[no-untyped-call]
+        reactor,
+        int(values["port"]),
+        OperatorsTLS(Path(values.get("certKey", key)), key),
+        interface=values.get("interface", ""),
+    )
+
+
+def _endpoint(reactor: Any, text: str) -> Any:
+    return serverFromString(reactor, text)  # type: ignore[no-untyped-call]
 
 
 def _device_site(
@@ -281,8 +329,7 @@ async def _listen(
     factory.noisy = False  # what follows says where it listens
     stack.push_async_callback(site.drain, _DRAIN)
     for each in endpoints:
-        endpoint = serverFromString(reactor, each)  # type: ignore[no-untyped-call]
-        port = await endpoint.listen(factory)
+        port = await _endpoint(reactor, each).listen(factory)
         stack.push_async_callback(_close, port)
         log.info("{name} listens on {address}", name=name, address=str(port.getHost()))
 

@@ -38,7 +38,7 @@ def endpoint(*prefixes: str, mode: str = "") -> Kind:
 
     def read(text: str, state: Path) -> str:
         text = re.sub(r"(?<=[:=])STATE(?=/)", lambda _: _escaped(str(state)), text)
-        prefix, values = _values(text)
+        prefix, values = endpoint_values(text)
         if prefix not in prefixes:
             raise UnexpectedError(f"{example} (or one with {', '.join(prefixes[1:])})")
         if prefix == "unix":
@@ -71,7 +71,7 @@ def split_endpoint(text: str) -> tuple[list[str], dict[str, str]]:
     return positional, named
 
 
-def _values(text: str) -> tuple[str, dict[str, str]]:
+def endpoint_values(text: str) -> tuple[str, dict[str, str]]:
     """
     Take an endpoint string apart: its prefix, and its values by name.
 
@@ -95,7 +95,7 @@ def is_open(text: str) -> bool:
 
     For a socket of systemd's the answer is no: only who listens on it can tell.
     """
-    prefix, values = _values(text)
+    prefix, values = endpoint_values(text)
     if prefix not in ("tcp", "tcp6"):
         return False
     interface = values.get("interface", "")

@@ -37,11 +37,13 @@ class Caller:
 
     :ivar source: from where, as the audit tells it: ``unix uid 0``, ``tls 192.0.2.1``,
         ``ssh 192.0.2.1``.
+    :ivar noted: what a method adds to the audit's entry of this call.
     """
 
     name: str
     role: Role
     source: str
+    noted: dict[str, str] = attrs.field(factory=dict, eq=False)
 
 
 @attrs.frozen

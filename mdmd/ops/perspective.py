@@ -11,6 +11,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import attrs
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
@@ -73,6 +74,7 @@ class Perspective:
         method = self.methods.get(name)
         if method is None:
             raise BadRequest(f"no method {name[:80]!r}; status.methods lists them")
+        caller = attrs.evolve(caller, noted={})
         arguments = _bind(method, args, kw)
         try:
             needed = method.declared.role_for(arguments)
@@ -178,7 +180,11 @@ def _entry(
     for name in ("id", "ids"):
         value = kept.pop(name, [])
         enrollments += [value] if isinstance(value, str) else value
-    facts = {name: str(value)[:_AUDITED] for name, value in kept.items()}
+    facts = {
+        name: str(value)[:_AUDITED]
+        for name, value in {**kept, **caller.noted}.items()
+        if value not in (None, "")
+    }
     if len(enrollments) > _MOST_AUDITED:
         facts["enrollments"] = str(len(enrollments))
     return AuditEntry(

@@ -76,13 +76,17 @@ class ByTLS:
 
     async def by_password(self, transport: Any, name: str, password: str) -> tuple[Operator, str]:
         """Go by name and password."""
-        if not hasattr(transport, "getPeerCertificate"):
+        if not (hasattr(transport, "getPeerCertificate") or _on_this_machine(transport)):
             raise NotAllowed("a password is taken over TLS only")
         source = self._source(transport)
         return await log_in(self.operators, self.attempts, name, password, source), source
 
     def _source(self, transport: Any) -> str:
         return f"tls {getattr(transport.getPeer(), 'host', '-')}"
+
+
+def _on_this_machine(transport: Any) -> bool:
+    return getattr(transport.getPeer(), "host", "") in ("127.0.0.1", "::1")
 
 
 def peer_uid(peer: socket.socket) -> int:

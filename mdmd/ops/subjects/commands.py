@@ -56,7 +56,7 @@ class Commands(Subject):
 
     name = "commands"
 
-    @method(_typed, audit=("ids", "request_type", "uuid", "priority"))
+    @method(_typed, audit=("ids", "priority"))
     async def send(
         self,
         caller: Caller,
@@ -79,7 +79,7 @@ class Commands(Subject):
         """
         command = build_command(request_type, keys or {}, uuid)
         policy = _policy(priority, request_type, expires, max_attempts)
-        return await self._enqueue(command, ids, policy, push)
+        return await self._enqueue(caller, command, ids, policy, push)
 
     @method(_raw, audit=("ids", "priority"))
     async def send_raw(
@@ -95,11 +95,13 @@ class Commands(Subject):
         """Queue a whole command, an XML or binary plist, on each of ``ids`` and push."""
         command = decode_command(plist)
         policy = _policy(priority, command.request_type, expires, max_attempts)
-        return await self._enqueue(command, ids, policy, push)
+        return await self._enqueue(caller, command, ids, policy, push)
 
     async def _enqueue(
-        self, command: Command, typed: list[str], policy: Policy, push: bool
+        self, caller: Caller, command: Command, typed: list[str], policy: Policy, push: bool
     ) -> Wire:
+        caller.noted["request_type"] = command.request_type
+        caller.noted["command_uuid"] = command.uuid
         ids = await targets(self.desk, typed)
         reply = await self.desk.enqueuer.enqueue(command, list(ids.values()), policy, push)
         return as_typed(reply, ids)
