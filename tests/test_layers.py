@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "sim": {"mdm", "pki", "errors"},
     "cli": {"config", "ops", "sim", "mdm", "pki", "errors"},
     "service": {"errors"},
-    "parts": {"config", "mdm", "pki", "web", "errors"},
+    "parts": {"config", "mdm", "ops", "pki", "web", "errors"},
     "tap": None,  # the one place where things are put together
 }
 
@@ -66,6 +66,17 @@ class LayersTests(SynchronousTestCase):
                     other = parts[1]
                     if other != room(path) and other not in allowed:
                         wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+        self.assertEqual(wrong, [])
+
+    def test_the_command_line_knows_only_the_wire_of_ops(self) -> None:
+        """mdmctl is a client like any other: of ops it imports the plain names."""
+        wrong = [
+            f"{path.relative_to(ROOT)} imports {name}"
+            for path in self.modules()
+            if room(path) == "cli"
+            for name in imports(path)
+            if name.startswith("mdmd.ops") and not name.startswith("mdmd.ops.wire")
+        ]
         self.assertEqual(wrong, [])
 
     def test_pure_rooms_know_no_twisted(self) -> None:
