@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mdmd.apns.waker import BATCH, LEASE, MOST_FLYING, Waker
+from mdmd.apns.waker import LEASE, MOST_FLYING, Waker
 from mdmd.errors import StoreUnavailable
 from mdmd.interfaces import Decision, DuePush, NoPush, Notification, PushOutcome
 from mdmd.mdm.enrollment import EnrollmentID
@@ -303,8 +303,8 @@ class ByName(Case):
     def test_many(self) -> None:
         """A long list is claimed in batches."""
         self.service.at_once = DELIVERED
-        asked = self.push(*range(3 * BATCH + 1))
-        self.assertEqual(self.successResultOf(asked), [DELIVERED] * (3 * BATCH + 1))
+        asked = self.push(*range(MOST_FLYING + 1))
+        self.assertEqual(self.successResultOf(asked), [DELIVERED] * (MOST_FLYING + 1))
 
 
 class Stopping(Case):

@@ -30,7 +30,6 @@ log = Logger()
 
 LEASE = DEADLINE + 5.0  # seconds; longer than a push can take
 MOST_FLYING = 2000  # pushes at once
-BATCH = 500  # claims in one round trip
 POLL = 2.0  # seconds between two looks when nothing is due: another daemon may have died
 RETRY_DELAYS = (10.0, 30.0, 120.0, 600.0, 3600.0)  # seconds, by attempts since it connected
 ALARM_DELAYS = (60.0, 300.0, 600.0)  # seconds; somebody has to mend something meanwhile
@@ -63,6 +62,9 @@ class Waker:
     Push whoever is due, and whoever is asked for (:class:`~mdmd.interfaces.IWaker`).
 
     :param repeat: seconds before each further push while a device does not connect.
+    :param recorded: called with each outcome, for those who count.
+    :param lease: seconds after which a dead daemon's claims are due again.
+    :param most_flying: pushes at once; claims are made in batches of a quarter of it.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class Waker:
         repeat: Sequence[float] = (120.0, 600.0, 3600.0, 21600.0, 86400.0),
         jitter: Jitter = random.random,
         recorded: Callable[[PushOutcome], None] = lambda outcome: None,
+        lease: float = LEASE,
+        most_flying: int = MOST_FLYING,
     ) -> None:
         self._clock = clock
         self._work = work
@@ -80,6 +84,9 @@ class Waker:
         self._repeat = tuple(repeat)
         self._jitter = jitter
         self._recorded = recorded
+        self._lease_ms = int(lease * 1000)
+        self._most_flying = most_flying
+        self._batch = most_flying // 4
         self._flying: dict[EnrollmentID, _Flight] = {}
         self._timer: Timer | None = None
         self._looking = False
@@ -132,8 +139,8 @@ class Waker:
         what this one is for.
         """
         outcomes: list[PushOutcome | NoPush] = []
-        for start in range(0, len(targets), BATCH):
-            outcomes += await self._push_some(targets[start : start + BATCH])
+        for start in range(0, len(targets), self._batch):
+            outcomes += await self._push_some(targets[start : start + self._batch])
         return outcomes
 
     async def _push_some(self, targets: Sequence[EnrollmentID]) -> list[PushOutcome | NoPush]:
@@ -155,7 +162,7 @@ class Waker:
 
     async def _claim_named(self, targets: list[EnrollmentID]) -> None:
         try:
-            claims = await self._work.claim(targets, int(LEASE * 1000))
+            claims = await self._work.claim(targets, self._lease_ms)
         except StoreUnavailable:
             claims = []
         except BaseException:
@@ -203,15 +210,15 @@ class Waker:
 
     async def _claim_due(self) -> float:
         """Claim and send what there is room for; return the seconds until the next look."""
-        if len(self._flying) > MOST_FLYING - BATCH:
+        if len(self._flying) > self._most_flying - self._batch:
             return POLL  # a landing looks again before
-        claims = await self._work.claim_due(BATCH, int(LEASE * 1000))
+        claims = await self._work.claim_due(self._batch, self._lease_ms)
         self._claimed += len(claims)
         for due in claims:
             if due.enrollment not in self._flying:  # else: it has a flight by name
                 self._flying[due.enrollment] = _Flight()
                 self._fly(due)
-        if len(claims) == BATCH:
+        if len(claims) == self._batch:
             return 0.0
         next_due = await self._work.next_due()
         if next_due is None:
@@ -262,7 +269,7 @@ class Waker:
             self._flying[enrollment] = _Flight(flight.later)
             again = Deferred.fromCoroutine(self._claim_named([enrollment]))
             again.addErrback(lambda failure: log.failure("a push can't be claimed", failure))
-        if len(self._flying) == MOST_FLYING - BATCH:
+        if len(self._flying) == self._most_flying - self._batch:
             self.nudge()
         self._settle()
 

@@ -1,0 +1,98 @@
+"""Several daemons on one store share the pushes: real processes, a real Valkey, node's http2."""
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from mdmd.interfaces import Policy
+from mdmd.mdm.enrollment import EnrollmentID
+from tests.peerhelp import NODE, Authority, NodeApns, Program, reactor
+from tests.storecase import TOPIC, StoreCase, Talker, certificate, command, udid
+
+DEVICES = 1200
+LEASE = 3.0  # seconds; 20 in a daemon
+MOST = 100  # pushes at once in one process
+
+
+class TwoDaemons(StoreCase):
+    """Two daemons, one of them killed."""
+
+    timeout = 100
+    if NODE is None:
+        skip = "node is not installed"
+
+    async def setUp(self) -> None:
+        await super().setUp()
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.authority = Authority(self.folder)
+        self.killed_at = 0.0
+
+    async def enroll(self, count: int) -> None:
+        """Enroll devices and queue one command on all of them."""
+        talkers = [Talker(self.store, EnrollmentID(udid(n)), certificate(n)) for n in range(count)]
+
+        async def one(number: int) -> None:
+            await talkers[number].authenticate()
+            await talkers[number].token_update(token=number.to_bytes(32, "big"))
+
+        await gatherResults([Deferred.fromCoroutine(one(n)) for n in range(count)])
+        await self.store.fleet.enqueue(
+            command("C-1"), [each.enrollment for each in talkers], Policy()
+        )
+
+    async def daemon(self, port: int) -> Program:
+        """Start a process that does a daemon's pushes."""
+        config = {
+            "redis": self.server.url,
+            "apns": port,
+            "trust": str(self.folder / "ca.pem"),
+            "lease": LEASE,
+            "most": MOST,
+        }
+        program = Program(sys.executable, "-m", "tests.wakerproc", json.dumps(config))
+        self.addCleanup(lambda: Deferred.fromCoroutine(program.kill()))
+        await program.line()
+        return program
+
+    def told(self, line: Any) -> None:
+        """Kill the first daemon in the middle of its pushes."""
+        if "freeze" in line:
+            self.killed_at = time.monotonic()
+            self.first.signal(9)
+
+    async def test_one_is_killed(self) -> None:
+        """Each due push is sent by one of them; what the dead one had claimed follows soon."""
+        certificate, key, not_after = self.authority.push_pair(TOPIC)
+        await self.store.certificates.put(TOPIC, certificate, key, not_after)
+        await self.enroll(DEVICES)
+        apns = await NodeApns(
+            self.authority, delay=20, plan=[{"at": DEVICES // 3, "do": "freeze"}]
+        ).start(self.told)
+        self.addCleanup(lambda: Deferred.fromCoroutine(apns.program.kill()))
+        self.first, _ = await gatherResults(
+            [Deferred.fromCoroutine(self.daemon(apns.port)) for _ in range(2)]
+        )
+        while (await self.store.push.next_due() or 0) < (time.time() + 60) * 1000:
+            await deferLater(reactor, 0.1)
+        took = time.monotonic() - self.killed_at
+        report = await apns.report()
+        twice = sum(count > 1 for count in report["seen"].values())
+        self.assertEqual(len(report["seen"]), DEVICES)
+        self.assertEqual(report["sessions"], 2)
+        self.assertTrue(self.killed_at)
+        self.assertLessEqual(twice, MOST)
+        self.assertLess(max(report["seen"].values()), 3)
+        self.assertLess(took, LEASE + 8)
+        told = (
+            f"{DEVICES} devices, two daemons, one killed: all were pushed {took:.1f} s after it, "
+            f"{twice} twice (sent by the dead one, which could not record it)"
+        )
+        print(told, file=sys.stderr)

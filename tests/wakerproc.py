@@ -1,0 +1,42 @@
+"""
+A daemon's waker as a process of its own, to be killed.
+
+``python -m tests.wakerproc '{"redis": …, "apns": port, "trust": file, "lease": …, "most": …}'``
+prints one JSON line when it looks for work.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
+
+from mdmd.apns.client import PushService, Settings
+from mdmd.apns.waker import Waker
+from mdmd.store.link import Link
+from mdmd.store.store import Settings as StoreSettings
+from mdmd.store.store import Store
+from tests.storecase import SEALER
+
+reactor: Any = installed_reactor
+
+
+async def main(config: dict[str, Any], trust: bytes) -> None:
+    """Run until killed."""
+    link = await Link.open(reactor, config["redis"], timeout=30.0)
+    store = Store(link, SEALER, reactor, StoreSettings())
+    settings = Settings("localhost", config["apns"], trust)
+    service = PushService(reactor, settings, store.certificates)
+    await service.start()
+    waker = Waker(reactor, store.push, service, lease=config["lease"], most_flying=config["most"])
+    await waker.start()
+    print('{"ready": true}', flush=True)
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    running = Deferred.fromCoroutine(main(given, Path(given["trust"]).read_bytes()))
+    running.addErrback(lambda failure: (failure.printTraceback(sys.stderr), reactor.stop()))
+    reactor.run()
