@@ -125,6 +125,7 @@ class Policy:
     # is refused, or takes the place of one that the device has not been sent.
     kind: str = ""
     replaces: bool = False
+    partial: bool = False  # its answer is not the whole: it asks for some apps only
 
 
 class Enqueued(StrEnum):
@@ -216,8 +217,14 @@ class IFleet(Protocol):
     async def enrollments(self, after: str = "", limit: int = 100) -> list[EnrollmentRecord]:
         """Page through all enrollments in id order, ``after`` an id, devices and channels."""
 
+    async def records(self, enrollments: Sequence[EnrollmentID]) -> list[EnrollmentRecord | None]:
+        """Read records in the order asked, None for each that does not exist."""
+
     async def find(self, text: str) -> EnrollmentID | None:
         """Find by enrollment id or by serial number."""
+
+    async def find_all(self, texts: Sequence[str]) -> list[EnrollmentRecord | None]:
+        """Find each by enrollment id or by serial number, None for each that is unknown."""
 
     async def queue(self, enrollment: EnrollmentID) -> list[QueuedCommand]:
         """List pending and parked commands in delivery order."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.mdm.answers.chain import line, read_chain
-from mdmd.mdm.answers.decode import SECRETS, Answer, decode_answer
+from mdmd.mdm.answers.decode import SECRETS, Answer, decode_answer, is_partial
 from mdmd.mdm.catalogue.load import names
 from mdmd.mdm.report import decode_report
 
@@ -21,8 +21,8 @@ def report(**keys: Any) -> bytes:
     return plistlib.dumps({"Status": "Acknowledged", "CommandUUID": "1", "UDID": "U", **keys})
 
 
-def decode(request_type: str, command: dict[str, object] | None = None, **keys: Any) -> Answer:
-    return decode_answer(request_type, report(**keys), command)
+def decode(request_type: str, partial: bool = False, **keys: Any) -> Answer:
+    return decode_answer(request_type, report(**keys), partial)
 
 
 class FieldsTests(SynchronousTestCase):
@@ -84,7 +84,9 @@ class FieldsTests(SynchronousTestCase):
     def test_a_limited_list_is_not_the_whole(self) -> None:
         """Asked for managed apps only, a device does not lose the others in the inventory."""
         answer = decode(
-            "InstalledApplicationList", {"ManagedAppsOnly": True}, InstalledApplicationList=APPS
+            "InstalledApplicationList",
+            is_partial({"ManagedAppsOnly": True}),
+            InstalledApplicationList=APPS,
         )
         self.assertEqual(answer.fields, {})
         self.assertEqual(answer.details, {"InstalledApplicationList": APPS})

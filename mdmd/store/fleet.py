@@ -1,11 +1,13 @@
 """What operators read and do."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, gatherResults
 
+from mdmd.errors import BadMessage
 from mdmd.interfaces import (
     Enqueued,
     EnrollmentRecord,
@@ -24,6 +26,7 @@ from mdmd.store.subject import Tools, Word
 ENQUEUE_AT_ONCE = 200  # targets in one script call: some 2 ms of the store's time
 IN_FLIGHT = 2  # such calls at the same time; device requests go in between
 LIST_AT_ONCE = 500
+READ_AT_ONCE = 200
 CANCEL_AT_ONCE = 100
 _LARGE_BODY = 16_384  # bytes; smaller ones go to every device uncompressed
 
@@ -98,6 +101,7 @@ class Fleet:
             "" if policy.not_before is None else policy.not_before,
             policy.kind,
             int(policy.replaces),
+            int(policy.partial),
         )
 
     async def _enqueue(
@@ -108,7 +112,7 @@ class Fleet:
         whole_body: bytes,
     ) -> list[Enqueued]:
         before, after = frame
-        kind = after[-2]
+        kind = after[-3]
         names = [keys.COMMANDS + bytes(before[0]), keys.SEQUENCE]  # type: ignore[arg-type]
         members = []
         for one in batch:
@@ -137,6 +141,26 @@ class Fleet:
         found = await self._tools.link.call("ZRANGEBYLEX", keys.IDS, start, "+", "LIMIT", 0, limit)
         records = await self._describe([EnrollmentID.parse(each.decode()) for each in found])
         return [record for record in records if record is not None]
+
+    async def records(self, enrollments: Sequence[EnrollmentID]) -> list[EnrollmentRecord | None]:
+        """Read records in the order asked, None for each that does not exist."""
+        found: list[EnrollmentRecord | None] = []
+        for at in range(0, len(enrollments), READ_AT_ONCE):
+            found += await self._describe(enrollments[at : at + READ_AT_ONCE])
+        return found
+
+    async def find_all(self, texts: Sequence[str]) -> list[EnrollmentRecord | None]:
+        """Find each by enrollment id or by serial number, None for each that is unknown."""
+        if not texts:
+            return []
+        devices = await self._tools.link.call("MGET", *map(keys.serial, texts))
+        ones: dict[int, EnrollmentID] = {}
+        for at, (text, device) in enumerate(zip(texts, devices, strict=True)):
+            # What is no id is not found, that is all.
+            with contextlib.suppress(BadMessage):
+                ones[at] = EnrollmentID.parse(device.decode() if device else text)
+        known = dict(zip(ones, await self.records(list(ones.values())), strict=True))
+        return [known.get(at) for at in range(len(texts))]
 
     async def find(self, text: str) -> EnrollmentID | None:
         """Find by enrollment id or by serial number."""

@@ -22,8 +22,6 @@ from mdmd.mdm.answers.chain import ErrorItem, read_chain
 LIMIT = 64 << 20  # bytes of a report; what the site takes is less
 MAX_ODDITIES = 20
 
-Message = Mapping[str, object]
-
 
 @attrs.frozen
 class Part:
@@ -64,13 +62,13 @@ SECRETS = frozenset(
 _LIMITS = ("Identifiers", "ManagedAppsOnly", "ManagedOnly", "FilterExtensionPoints", "Items")
 
 
-def decode_answer(request_type: str, raw: bytes, command: Message | None = None) -> Answer:
+def decode_answer(request_type: str, raw: bytes, partial: bool = False) -> Answer:
     """
     Read one report; never raises for what is in it.
 
     :param request_type: of the command that it answers, "" if that is unknown.
-    :param command: the keys of that command, if they are known: a list that was
-        limited to some apps does not become the inventory's list of all.
+    :param partial: the command asked for a part only, see :func:`is_partial`: the
+        list of some apps does not become the inventory's list of all.
     """
     try:
         message = plist.loads(raw, limit=LIMIT)
@@ -81,7 +79,7 @@ def decode_answer(request_type: str, raw: bytes, command: Message | None = None)
     rest = {key: value for key, value in message.items() if key not in _ENVELOPE}
     if status == "Acknowledged":
         _READERS.get(request_type, _unknown)(reading, rest)
-    if command is not None and any(command.get(key) for key in _LIMITS):
+    if partial:
         reading.details.update(reading.fields)
         reading.fields = {}
     reading.details.update({key: plain(value) for key, value in rest.items()})
@@ -93,6 +91,11 @@ def decode_answer(request_type: str, raw: bytes, command: Message | None = None)
         read_chain(message.get("ErrorChain")),
         tuple(reading.oddities[:MAX_ODDITIES]),
     )
+
+
+def is_partial(command: Mapping[str, object]) -> bool:
+    """Say whether the keys of a command make its answer a part of the truth only."""
+    return any(command.get(key) for key in _LIMITS)
 
 
 def plain(value: object) -> object:

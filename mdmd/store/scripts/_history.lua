@@ -33,7 +33,7 @@ end
 
 -- Ends a command that is out of its queue already: into the results, and its body let go.
 local function conclude(sent, results, uuid, status, digest, why, raw)
-  local about = redis.call('HMGET', COMMAND .. uuid, 'uuid', 'type', 'queued')
+  local about = redis.call('HMGET', COMMAND .. uuid, 'uuid', 'type', 'queued', 'partial')
   local it = read_sent(redis.call('HGET', sent, uuid))
   redis.call('HDEL', sent, uuid)
   remember(results, about[1] or '', digest, about[2] or '', status, why,

@@ -45,7 +45,7 @@ else
     local about = conclude(sent, results, packed, status, digest, why, raw)
     redis.call('HSET', record, 'last', packed)
     event('mdm.Connect', id, raw, 'type', kind, 'status', status, 'command_uuid', uuid,
-      'request_type', about[2] or '', 'error', why)
+      'request_type', about[2] or '', 'error', why, unpack(about[4] and {'partial', '1'} or {}))
   elseif not heard_before() then
     remember(results, uuid, digest, '', 'orphan', why, '', 0, raw)
     event('mdm.Connect', id, raw, 'type', kind, 'status', status, 'command_uuid', uuid,

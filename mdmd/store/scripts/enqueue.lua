@@ -6,7 +6,7 @@
 -- ARGV: 7 packed uuid, 8 uuid, 9 type, 10 digest, 11 body ('': it is there already), 12 score of
 --       the priority, 13 expires, 14 max attempts, 15 delay of the push ('': at once), 16 id if
 --       there is one target, 17 not before, 18 kind of which only one is pending, 19 '1': a new
---       one takes the old one's place; then the targets' members
+--       one takes the old one's place, 20 '1': its answer is not the whole; then the targets' members
 local command, uuid = KEYS[2], ARGV[7]
 local digest = redis.call('HGET', command, 'digest')
 if digest and digest ~= ARGV[10] then return redis.error_reply('BODY another') end
@@ -57,7 +57,7 @@ for at = 1, (#KEYS - 3) / each do
     if kind ~= '' then redis.call('HSET', kinds, kind, uuid) end
     queued = queued + 1
     answers[at] = known[1] == '1' and 'q' or 'D'
-    if known[1] == '1' then wake(work, ARGV[19 + at], known[3]) end
+    if known[1] == '1' then wake(work, ARGV[20 + at], known[3]) end
   end
 end
 if queued > 0 then
@@ -66,6 +66,7 @@ if queued > 0 then
       'body', ARGV[11], 'queued', ARGV[1])
     if ARGV[13] ~= '' then redis.call('HSET', command, 'expires', ARGV[13]) end
     if ARGV[14] ~= '' then redis.call('HSET', command, 'max', ARGV[14]) end
+    if ARGV[20] == '1' then redis.call('HSET', command, 'partial', 1) end
     if ARGV[17] ~= '' then redis.call('HSET', command, 'not_before', ARGV[17]) end
   end
   redis.call('HINCRBY', command, 'refs', queued)

@@ -1,0 +1,65 @@
+"""
+A device has answered: what it says of itself becomes its inventory.
+
+The report went into the results and into the event stream as it came, in the
+one round trip of connect; it is decoded here, after the reply went out, from
+the event. Large ones are decoded off the reactor's thread.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from mdmd.interfaces import Event, IInventory
+from mdmd.mdm.answers.decode import Answer, decode_answer
+from mdmd.mdm.enrollment import EnrollmentID
+
+LARGE = 32 << 10  # bytes; from here on decoding takes more than a millisecond
+
+Offload = Callable[[Callable[[], Answer]], Awaitable[Answer]]
+
+
+class Tells(Protocol):
+    """Writes events of ours."""
+
+    async def tell(self, topic: str, enrollment: EnrollmentID | None, **facts: str) -> None:
+        """Write an event; no secrets in it."""
+
+
+class Learner:
+    """
+    A reaction to ``mdm.Connect``.
+
+    :param offload: runs a function elsewhere and gives what it returns.
+    """
+
+    def __init__(self, inventory: IInventory, events: Tells, offload: Offload) -> None:
+        self._inventory = inventory
+        self._events = events
+        self._offload = offload
+
+    async def react(self, event: Event) -> None:
+        """Learn from one answer; what is odd about it becomes an event, and no more."""
+        request_type = event.facts.get("request_type", "")
+        if event.topic != "mdm.Connect" or event.facts.get("status") != "Acknowledged":
+            return
+        if not request_type or not event.raw:
+            return
+        answer = await self._decode(request_type, event)
+        one = EnrollmentID.parse(event.enrollment)
+        await self._inventory.learn(one, answer.fields, int(event.id.partition("-")[0]))
+        if answer.oddities:
+            await self._events.tell(
+                "mdmd.OddAnswer",
+                one,
+                request_type=request_type,
+                command_uuid=event.facts.get("command_uuid", ""),
+                oddities="; ".join(answer.oddities)[:1000],
+            )
+
+    async def _decode(self, request_type: str, event: Event) -> Answer:
+        partial = event.facts.get("partial") == "1"
+
+        def decode() -> Answer:
+            return decode_answer(request_type, event.raw, partial=partial)
+
+        return await self._offload(decode) if len(event.raw) > LARGE else decode()
