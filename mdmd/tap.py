@@ -6,6 +6,7 @@ time in reverse: ports close first, the store last.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -23,7 +24,7 @@ from mdmd.apns.client import Settings as ApnsSettings
 from mdmd.apns.waker import Waker
 from mdmd.config import Config, load
 from mdmd.config.endpoints import endpoint_values
-from mdmd.errors import ConfigError
+from mdmd.errors import ConfigError, MdmdError
 from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
 from mdmd.flow.enqueue import Enqueuer
@@ -33,6 +34,7 @@ from mdmd.ops.desk import Desk
 from mdmd.ops.logs import Logs
 from mdmd.ops.pb import make_pb
 from mdmd.ops.perspective import Perspective
+from mdmd.ops.systemd import Systemd
 from mdmd.ops.tail import Tail
 from mdmd.ops.tls import OperatorsTLS
 from mdmd.parts import Parts, enrollment_template
@@ -87,8 +89,19 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor
 
     async def start(stack: AsyncExitStack) -> None:
+        systemd = Systemd.of(os.environ)
         logs.reopen_on()
         await serve(reactor, stack, config, parts)
+        stack.callback(systemd.stopping)
+        beat = systemd.stay_alive(reactor)
+        if beat is not None:
+            stack.callback(beat.stop)
+        running: Any = reactor
+        signal.signal(
+            signal.SIGHUP,
+            lambda *_: running.callFromThread(_reload, path, parts, logs, systemd),
+        )
+        systemd.ready()
 
     stop: Callable[[], object] = cast(Any, reactor).stop
     return Daemon(stop, start, ExitStatus(), logs.observer)
@@ -115,6 +128,27 @@ def _logs(config: Config, path: Path) -> Logs:
         raise ConfigError(
             [f"{path}: [mdmd] log_file: {error.filename}: {error.strerror}"]
         ) from None
+
+
+def _reload(path: Path, parts: Parts, logs: Logs, systemd: Systemd) -> None:
+    """
+    Read again what may change while the daemon runs: TLS certificates, the log's level and file.
+
+    The operators file needs no word: it is read whenever it has changed. A mistake
+    is logged, and what was in use stays.
+    """
+    systemd.reloading()
+    try:
+        config = load(path)
+        for context in filter(None, (parts.site_tls, parts.api_tls)):
+            context.reload()
+        logs.set_level("", config.mdmd.log_level)
+        logs.reopen()
+    except (MdmdError, OSError) as error:
+        log.error("not reloaded: {reason}", reason=str(error))
+    else:
+        log.info("reloaded: certificates and log", log_level=config.mdmd.log_level)
+    systemd.ready()
 
 
 async def serve(reactor: Any, stack: AsyncExitStack, config: Config, parts: Parts) -> None:

@@ -47,6 +47,8 @@ class RunningDaemon:
         self.port, self.api_port, self.ssh_port = free_port(), free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.log = self.state / "daemon.log"
+        self.launcher: list[str] = []  # before the command, such as a shell that opens files
+        self.inherited: tuple[int, ...] = ()  # file descriptors
         self._mdmctl_init()
         extra = dict(options or {})
         sections = {
@@ -71,21 +73,28 @@ class RunningDaemon:
             stdout=subprocess.DEVNULL,
         )
 
-    def start(self, wait: float = 30.0) -> None:
+    def start(self, wait: float = 30.0, **environment: str) -> None:
         """Start it and wait until it says that it is ready."""
         with self.log.open("ab") as log:
             seen = log.tell()
             self.process = subprocess.Popen(
-                [BIN / "twistd", "-n", "--pidfile=", "mdmd", "--config", self.config],
+                [*self.launcher, *self.command],
                 stdout=log,
                 stderr=log,
                 cwd=self.state,
+                env={**os.environ, **environment},
+                pass_fds=self.inherited,
             )
         end = time.monotonic() + wait
         while b"mdmd ready" not in self.log.read_bytes()[seen:]:
             if self.process.poll() is not None or time.monotonic() > end:
                 raise AssertionError(f"no daemon:\n{self.log.read_text()}")
             time.sleep(0.05)
+
+    @property
+    def command(self) -> list[str]:
+        """What is run."""
+        return [str(BIN / "twistd"), *("-n", "--pidfile=", "mdmd", "--config", str(self.config))]
 
     def kill(self) -> None:
         """kill -9."""

@@ -88,6 +88,10 @@ class Logs:
             raise ValueError(f"no such level: {level!r}") from None
         self._levels.setLogLevelForNamespace(f"mdmd.{room}" if room else "", named)
 
+    def reopen(self) -> None:
+        """Open the file anew."""
+        self._lines.reopen()
+
     def reopen_on(self, number: int = signal.SIGUSR1) -> None:
         """Open the file anew whenever this signal comes: what logrotate sends."""
         signal.signal(number, lambda *_: self._lines.reopen())
