@@ -254,7 +254,7 @@ class StatusTests(SiteTests):
 
     def test_every_error_has_a_status(self) -> None:
         """A class added to mdmd.errors is met here first; 500 means our fault, on purpose."""
-        ours = {errors.StoreCorrupt, errors.ConfigError, errors.MdmdError}
+        ours = {errors.StoreCorrupt, errors.ConfigError, errors.InternalError, errors.MdmdError}
         for name in dir(errors):
             kind = getattr(errors, name)
             if isinstance(kind, type) and issubclass(kind, errors.MdmdError):

@@ -6,9 +6,16 @@ from typing import Any
 
 from cryptography import x509
 from OpenSSL.crypto import X509
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    UNIXClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.logger import Logger
@@ -68,10 +75,19 @@ def _endpoint(reactor: Any, address: Address, timeout: float, ca: Path | None) -
     if address.kind == "unix":
         return UNIXClientEndpoint(reactor, address.path, timeout)  # type: ignore[no-untyped-call]
     ((host, port),) = address.hosts
-    plain: Any = HostnameEndpoint(reactor, host, port, timeout)
+    plain = _plain(reactor, host, port, timeout)
     if address.kind == "tcp":
         return plain
     return wrapClientTLS(optionsForClientTLS(host, trustRoot=_roots(ca)), plain)
+
+
+def _plain(reactor: Any, host: str, port: int, timeout: float) -> Any:
+    # What is an address already need not wait for a thread that resolves names.
+    if isIPAddress(host):
+        return TCP4ClientEndpoint(reactor, host, port, timeout)
+    if isIPv6Address(host):
+        return TCP6ClientEndpoint(reactor, host, port, timeout)  # type: ignore[no-untyped-call]
+    return HostnameEndpoint(reactor, host, port, timeout)
 
 
 def _roots(ca: Path | None) -> Any:  # an IOpenSSLTrustRoot, None for the system's

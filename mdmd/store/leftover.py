@@ -74,19 +74,23 @@ async def end_leftover(reactor: Any, socket: Path, lock: Lock, patience: float =
     """
     folder = socket.parent
     log.warn("the store of an earlier daemon still runs in {folder}; it is ended", folder=folder)
-    ways: list[Callable[[], Awaitable[None]]] = [
+    # Each gives what is left to be done when it has had its time.
+    ways: list[Callable[[], Awaitable[Callable[[], object]]]] = [
         lambda: _ask(reactor, socket, patience),
         lambda: _send(lock, folder, signal.SIGTERM),
         lambda: _send(lock, folder, signal.SIGKILL),
     ]
     for way in ways:
         try:
-            await way()
+            gone = await way()
         except (StoreUnavailable, OSError, ValueError) as error:
             log.warn("the earlier store can't be ended that way: {why}", why=str(error))
             continue
-        if await _until(reactor, lock.take, patience):
-            return
+        try:
+            if await _until(reactor, lock.take, patience):
+                return
+        finally:
+            gone()
     raise StoreUnavailable(f"a server of an earlier daemon holds {folder} and does not end")
 
 
@@ -99,13 +103,15 @@ async def _until(reactor: Any, done: Callable[[], bool], patience: float) -> boo
     return True
 
 
-async def _ask(reactor: Any, socket: Path, patience: float) -> None:
+async def _ask(reactor: Any, socket: Path, patience: float) -> Callable[[], object]:
     wire = await reach(reactor, Address("unix", path=str(socket)), patience)
     wire.tell("SHUTDOWN")
+    return lambda: wire.abort("it was asked to end")
 
 
-async def _send(lock: Lock, folder: Path, number: signal.Signals) -> None:
+async def _send(lock: Lock, folder: Path, number: signal.Signals) -> Callable[[], object]:
     os.kill(_holder(lock, folder), number)
+    return lambda: None
 
 
 def _holder(lock: Lock, folder: Path) -> int:
