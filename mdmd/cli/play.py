@@ -4,7 +4,7 @@ far away: devices, and Apple's push service.
 """
 
 import argparse
-import base64
+import json
 import os
 import shutil
 import socket
@@ -15,17 +15,23 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import treq
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.task import deferLater
 
 from mdmd.cli.init import make_state
 from mdmd.cli.running import run
-from mdmd.cli.stage import DaemonProcess, Stage, StepFailed, fold, program, shown, table
-from mdmd.mdm.command import build_command
+from mdmd.cli.stage import (
+    DaemonProcess,
+    Stage,
+    StepFailed,
+    fold,
+    program,
+    run_program,
+    shown,
+    table,
+)
 from mdmd.mdm.plist import loads
 from mdmd.sim.apns import Push
 from mdmd.sim.device import Device, fetch_profile
@@ -97,10 +103,8 @@ class _Play:
         self._write_secret("push.pem", standin.push_certificate)
         self._config.write_text(self._configuration(standin.port))
         await self._start_daemon()
-        await self._in_time(
-            "the push certificate", self._api("PUT", "pushcert", standin.push_certificate)
-        )
-        self._stage.tell("operator", "PUT /v1/pushcert: a certificate for the stand-in")
+        await self._mdmctl("pushcert", "install", str(self._state / "push.pem"))
+        self._stage.tell("mdmctl", "pushcert install push.pem: one for the stand-in")
 
     def _make_state(self) -> None:
         if self._args.state:
@@ -206,34 +210,25 @@ class _Play:
     # -- third act: the question -----------------------------------------------------------
 
     async def _ask(self) -> None:
-        ids = [device.hardware.udid for device in self._devices.values()]
-        command = build_command("DeviceInformation", {"Queries": QUERIES})
-        self._stage.tell("operator", "PUT /v1/enqueue: DeviceInformation for both")
-        await self._in_time(
-            "the command to be queued",
-            self._api("PUT", f"enqueue/{','.join(ids)}", command.raw),
-        )
-        columns = []
-        for name, device in self._devices.items():
-            place = f"results/{device.hardware.udid}/{command.uuid}"
-            found = await self._in_time(f"the {name}'s answer", _async(self._result(place)))
-            columns.append(self._check(name, device, found))
+        ids = ",".join(device.hardware.udid for device in self._devices.values())
+        words = ["send", ids, "DeviceInformation", f"Queries={','.join(QUERIES)}", "--wait"]
+        self._stage.tell("mdmctl", "send MAC,IPHONE DeviceInformation Queries=… --wait")
+        found = json.loads(await self._mdmctl("--json", *words))
+        answers = {each["id"]: each for each in found["answers"]}
+        columns = [
+            self._check(name, device, answers.get(device.hardware.udid))
+            for name, device in self._devices.items()
+        ]
         rows = [[query, *(shown(each[query]) for each in columns)] for query in QUERIES]
         self._stage.show("\n" + table(["DeviceInformation", *self._devices], rows) + "\n")
 
-    async def _result(self, place: str) -> dict[str, Any]:
-        while not (found := await self._call("GET", place, missing=404)):
-            await deferLater(self._reactor, 0.1)
-        return found
-
-    def _check(self, name: str, device: Device, found: Mapping[str, Any]) -> dict[str, Any]:
+    def _check(self, name: str, device: Device, found: Any) -> dict[str, Any]:
         """See that what came is what this very device says, and that it was pushed for."""
-        if found["status"] != "Acknowledged":
-            raise StepFailed(f"the {name} reported {found['status']}: {found['error']}")
+        if found is None or found["status"] != "Acknowledged":
+            raise StepFailed(f"the {name} did not answer: {found}")
         if name not in self._pushed:
             raise StepFailed(f"the {name} answered, but was not pushed")
-        answered = loads(base64.b64decode(found["raw_payload"])).get("QueryResponses")
-        responses = answered if isinstance(answered, dict) else {}
+        responses: dict[str, Any] = found["answer"].get("QueryResponses", {})
         for query in QUERIES:
             if responses.get(query) != device.hardware.properties[query]:
                 raise StepFailed(f"the server has another {query} than the {name} says")
@@ -255,7 +250,7 @@ class _Play:
         curl = ["curl", "-u", f"nanomdm:$(cat {state}/api.key)"]
         tries = [
             [*mdmctl, "devices"],
-            [*mdmctl, "send", mac, "SecurityInfo", "--wait"],
+            [*mdmctl, "send", mac, "ProfileList", "--wait"],
             [*mdmctl, "send", phone, "DeviceLock", "--wait"],
             [*mdmctl, "results", mac],
             ["# a Python prompt inside the server"],
@@ -273,22 +268,11 @@ class _Play:
 Ctrl-C ends everything{ending}
 """
 
-    def _api(self, method: str, place: str, body: bytes = b"") -> "Deferred[Any]":
-        return _async(self._call(method, place, body))
-
-    async def _call(
-        self, method: str, place: str, body: bytes = b"", missing: int = 0
-    ) -> dict[str, Any]:
-        """Call the HTTP API as an integrator does; {} for the status ``missing``."""
-        key = (self._state / "api.key").read_text().strip()
-        url = f"http://127.0.0.1:{self._api_port}/v1/{place}"
-        response = await treq.request(method, url, data=body, auth=("nanomdm", key))
-        if response.code == missing:
-            return {}
-        if response.code != 200:
-            raise StepFailed(f"{method} /v1/{place}: {response.code} {await response.text()}")
-        answer: dict[str, Any] = await response.json()
-        return answer
+    async def _mdmctl(self, *words: str) -> bytes:
+        """Run an operator's command; what it prints."""
+        ran = run_program(program("mdmctl"), "--state", str(self._state), *words)
+        verb = next(word for word in words if not word.startswith("-"))
+        return bytes(await self._in_time(f"mdmctl {verb}", _async(ran)))
 
     async def _in_time(self, what: str, waited: "Deferred[Any]", more: float = 0.0) -> Any:
         waited.addTimeout(self._args.timeout + more, self._reactor)

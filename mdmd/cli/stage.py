@@ -4,6 +4,7 @@ real daemon in a process of its own.
 """
 
 import contextlib
+import os
 import shutil
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
 from mdmd.errors import MdmdError
@@ -173,3 +175,17 @@ class DaemonProcess(ProcessProtocol):
     def _signal(self, name: str) -> None:
         with contextlib.suppress(ProcessExitedAlready):
             self.transport.signalProcess(name)
+
+
+async def run_program(*words: str) -> bytes:
+    """
+    Run a program to its end, return what it printed.
+
+    :raises StepFailed: its exit status is not 0; the text is what it complained of.
+    """
+    ran: Any = getProcessOutputAndValue(words[0], words[1:], env=os.environ)
+    out, error, status = await ran
+    if status:
+        said = (error or out).decode(errors="replace").strip()
+        raise StepFailed(f"{Path(words[0]).name} {' '.join(words[1:])}: {said or status}")
+    return bytes(out)

@@ -1,0 +1,177 @@
+"""
+Every command in README.md and docs/ does what the text around it says.
+
+Blocks marked ``console`` are run, one document after the other in its own
+folder, against a real daemon; those that can't be are listed with the reason.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from mdmd.sim.standin import make_push_certificate
+from tests.daemonhelp import BIN, TOPIC, RunningDaemon
+
+CHECKOUT = Path(__file__).parent.parent
+DOCUMENTS = [
+    Path("README.md"),
+    *sorted(p.relative_to(CHECKOUT) for p in CHECKOUT.glob("docs/**/*.md")),
+]
+
+# By the beginning of a block's first command: why it is not run here.
+NOT_RUN = {
+    "make demo": "tests/test_demo.py runs what it runs; make itself would replace the tests' venv",
+    "make test": "this is what runs the tests",
+    "python3 -m venv /opt/mdmd": "needs the network; .ci/run installs in a fresh venv",
+}
+# Tools that a block needs, by a word in it.
+TOOLS = ("scepclient", "ssh", "jq", "docker", "systemctl", "nginx")
+
+_BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@attrs.frozen
+class Block:
+    """The commands of one block, and the lines that stand there as their output."""
+
+    document: Path
+    text: str
+
+    @property
+    def commands(self) -> list[str]:
+        """Commands, with their continuation lines."""
+        found: list[str] = []
+        continued = False
+        for line in self.text.splitlines():
+            if line.startswith("$ "):
+                found.append(line[2:])
+            elif continued:
+                found[-1] += "\n" + line
+            continued = (line.startswith("$ ") or continued) and line.endswith("\\")
+        return found
+
+    @property
+    def reason(self) -> str:
+        """Why it is not run, "" if it is."""
+        first = self.commands[0]
+        return next((why for start, why in NOT_RUN.items() if first.startswith(start)), "")
+
+    @property
+    def missing(self) -> str:
+        """A tool that it needs and that is not installed."""
+        words = set(re.findall(r"\w+", self.text))
+        return next((tool for tool in TOOLS if tool in words and not shutil.which(tool)), "")
+
+
+def blocks(document: Path) -> list[Block]:
+    text = (CHECKOUT / document).read_text()
+    return [Block(document, match[1]) for match in _BLOCK.finditer(text)]
+
+
+class ReadTests(SynchronousTestCase):
+    def test_every_block_has_a_command(self) -> None:
+        """A block without a ``$`` is not a console block."""
+        for document in DOCUMENTS:
+            for block in blocks(document):
+                self.assertTrue(block.commands, f"{document}: {block.text}")
+
+    def test_reasons_are_used(self) -> None:
+        """No reason for a block that is gone."""
+        firsts = [block.commands[0] for each in DOCUMENTS for block in blocks(each)]
+        for start in NOT_RUN:
+            self.assertTrue(any(first.startswith(start) for first in firsts), start)
+
+    def test_links(self) -> None:
+        """Each link to a file leads to one."""
+        for document in DOCUMENTS:
+            text = (CHECKOUT / document).read_text()
+            for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+                if "://" not in target:
+                    place = (CHECKOUT / document).parent / target
+                    self.assertTrue(place.exists(), f"{document} → {target}")
+
+
+class DocumentTests(SynchronousTestCase):
+    """One daemon for each document, as the reader would have after `mdmctl init`."""
+
+    daemon: RunningDaemon | None = None
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="docs-", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        (self.folder / "docs").symlink_to(CHECKOUT / "docs")
+        for name in ("etc", "systemd", "README.md"):
+            (self.folder / name).symlink_to(CHECKOUT / name)
+        self.daemon = RunningDaemon(options={"scep": "scep_legacy = yes"})
+        self.addCleanup(self.daemon.close)
+        self.daemon.start()
+        (self.folder / "push.pem").write_bytes(make_push_certificate(TOPIC))
+        shutil.copy(self.folder / "push.pem", self.folder / "push.key")
+
+    def spelled(self, command: str) -> str:
+        """The same command, for this daemon."""
+        assert self.daemon is not None
+        for text, here in (
+            ("/opt/mdmd/bin/", f"{BIN}/"),
+            ("/var/lib/mdmd/mdmd.conf", str(self.daemon.config)),
+            ("/var/lib/mdmd", str(self.daemon.state)),
+            ("https://mdm.example.org", f"https://localhost:{self.daemon.port}"),
+            ("localhost:9000", f"localhost:{self.daemon.api_port}"),
+            ("-p 2222", f"-p {self.daemon.ssh_port}"),
+        ):
+            command = command.replace(text, here)
+        return command
+
+    def run_command(self, command: str) -> str:
+        assert self.daemon is not None
+        environment = {
+            **os.environ,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "MDMD_CONFIG": str(self.daemon.config),
+        }
+        ran = subprocess.run(
+            ["bash", "-c", self.spelled(command)],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        said = f"$ {command}\n{ran.stdout}{ran.stderr}"
+        self.assertEqual(ran.returncode, 0, said)
+        return ran.stdout
+
+    def run_document(
+        self, name: str, before: dict[str, Callable[[], object]] | None = None
+    ) -> list[str]:
+        """Run all its blocks; what each command printed. ``before``: called before a command."""
+        printed = []
+        for block in blocks(Path(name)):
+            if block.missing:
+                self.skipTest(f"{block.missing} is not installed")
+            if block.reason:
+                continue
+            for command in block.commands:
+                for start, call in (before or {}).items():
+                    if command.startswith(start):
+                        call()
+                printed.append(self.run_command(command))
+        return printed
+
+    def test_by_hand(self) -> None:
+        """A device's whole life with curl, and what the server refuses."""
+        printed = self.run_document("docs/by-hand.md")
+        self.assertIn(TOPIC, printed[1])
+        self.assertIn("device.pem: OK", printed[4])
+        rest = "\n".join(printed)
+        self.assertIn("DeviceInformation", rest)
+        self.assertIn("403", rest)
+        self.assertEqual(len(re.findall(r"^400$", rest, re.MULTILINE)), 2)
