@@ -346,10 +346,10 @@ Next:
 1. Start the daemon:       twistd -n mdmd --config {state}/mdmd.conf
 2. Let devices in:         open TCP port 443 to them, and the way out to
                            api.push.apple.com, port 443. API and manhole stay on loopback.
-3. The push certificate:   mdmctl --state {state} pushcert install push.pem push.key
+3. The push certificate:   mdmctl --state {state} pushcert install push.pem --key push.key
    No device can enroll before; Apple issues it at https://identity.apple.com/pushcert.
 4. Enroll a device:        open {_url(hostname)}/enroll on it, or take the profile there:
-                           mdmctl --state {state} profile enroll -o enroll.mobileconfig
+                           curl --cacert {state}/ca/ca.pem -O {_url(hostname)}/enroll
 A public TLS certificate goes into [site] certificate and key; until then only devices that
 have the profile trust this server. `python -m mdmd.config` prints all other options.
 """
