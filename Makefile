@@ -6,12 +6,13 @@ SOURCES = $(shell find mdmd twisted -name '*.py' -o -name '*.lua') pyproject.tom
 ARGS ?=
 TESTS ?= tests
 
-.PHONY: help venv demo test lint lock wheel clean
+.PHONY: help venv demo test lint bench lock wheel clean
 
 help:
 	@echo 'make demo [ARGS=--once]  a real server, two simulated devices, one push'
 	@echo 'make test [TESTS=…]      every test, or those named'
 	@echo 'make lint                ruff and mypy'
+	@echo 'make bench               time what matters; adds to bench/RESULTS.md'
 	@echo 'make wheel               build dist/mdmd-*.whl'
 	@echo 'make lock                renew requirements.lock'
 	@echo 'make clean               remove the virtual environment and what was built'
@@ -45,6 +46,9 @@ lint: venv
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+bench: venv
+	@$(BIN)/python -m bench.push $(ARGS)
 
 wheel: venv
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .

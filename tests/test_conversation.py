@@ -18,10 +18,8 @@ from mdmd.apns.conversation import (
     Conversation,
     Ended,
     Fate,
-    payload,
-    read_reason,
-    unsendable,
 )
+from mdmd.apns.message import payload, read_reason, unsendable
 from mdmd.interfaces import Notification
 
 TOPIC = "com.apple.mgmt.External.test"
@@ -88,7 +86,7 @@ class Peer:
 
     def goaway(self, last: int, code: int = 0, word: str = "") -> None:
         """Write a GOAWAY behind h2's back: it would say nothing more after its own."""
-        self.extra = self.h2.data_to_send()
+        self.extra += self.h2.data_to_send()
         data = json.dumps({"reason": word}).encode() if word else b""
         frame = GoAwayFrame(0, last_stream_id=last, error_code=code, additional_data=data)
         self.extra += frame.serialize()

@@ -7,51 +7,32 @@ Notifications go in with :meth:`Conversation.send`, received bytes with
 as an :class:`Ended`. More notifications than APNs allows streams for, or than
 its flow control takes, wait inside.
 
-The framing is h2's, but for GOAWAY: h2 refuses everything that comes after it,
-while the answers to earlier notifications are still to come. So GOAWAY frames
-are read here and h2 never sees them.
+The framing is our own: every request is the same few bytes but for token, magic
+and stream number, and h2, made for anything, spends twenty times as long on it.
+In the tests h2 is the other side of every conversation.
 
 Source: RFC 9113; Apple, "Sending notification requests to APNs".
 """
 
-import contextlib
-import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 import attrs
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.events import (
-    DataReceived,
-    Event,
-    RemoteSettingsChanged,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
-)
-from h2.exceptions import FrameTooLargeError, ProtocolError, StreamClosedError
-from h2.settings import SettingCodes, Settings
-from hpack import HeaderTuple, NeverIndexedHeaderTuple
-from hpack.struct import Header
 
+from mdmd.apns import frames
+from mdmd.apns.frames import Code, Frame, Setting, Violation
+from mdmd.apns.headers import MAX_BLOCK, AnswerHeaders, RequestHeaders
+from mdmd.apns.message import payload, read_reason
 from mdmd.interfaces import Notification
 
-MAX_PAYLOAD = 4096  # bytes, Apple's limit
-MAX_TOKEN = 100  # bytes; Apple's are 32 and say they may grow
 MAX_ANSWER = 4096  # bytes of a response's body that are read; more resets the stream
-MAX_REASON = 100  # characters
 
 MOST_STREAMS = 5000  # in flight at once, even if APNs sets no limit
 
 # Stream numbers end at 2**31 - 1. Leave the connection a little before.
 LAST_STREAM = 2**31 - 1000
 
-_FRAME_HEAD = 9
-_GOAWAY = 7
-_MAX_FRAME = 16384  # the largest frame a peer may send us, as we never allow more
+_REFILL = frames.WINDOW // 2  # bytes received until the peer may send as many again
 
 
 class Fate(StrEnum):
@@ -77,33 +58,11 @@ class Ended:
 @attrs.define
 class _Stream:
     ticket: int
-    unsent: bytes  # what the peer's flow control did not take yet
+    unsent: bytes = b""  # what the peer's flow control did not take yet
+    window: int = 0  # what it takes of this stream; kept only while there is something unsent
     status: int = 0
     apns_id: str = ""
-    body: bytearray = attrs.Factory(bytearray)
-
-
-def payload(notification: Notification) -> bytes:
-    """Write the JSON body that an MDM client expects."""
-    return json.dumps({"mdm": notification.push_magic}, separators=(",", ":")).encode()
-
-
-def unsendable(notification: Notification) -> str:
-    """
-    Say why APNs could not take this notification; empty if it can be sent.
-
-    Token, magic and topic are what a device said; nothing of it is trusted.
-    """
-    if not 0 < len(notification.token) <= MAX_TOKEN:
-        return "the device token has an impossible length"
-    if not notification.push_magic:
-        return "there is no push magic"
-    if len(payload(notification)) > MAX_PAYLOAD:
-        return "the push magic is longer than a notification may be"
-    topic = notification.topic
-    if not (0 < len(topic) <= 255 and topic.isascii() and topic.isprintable() and " " not in topic):
-        return "the topic is not one"
-    return ""
+    body: bytes = b""
 
 
 class Conversation:
@@ -115,35 +74,27 @@ class Conversation:
     """
 
     def __init__(self, authority: str, topic: str) -> None:
-        self._h2 = H2Connection(
-            H2Configuration(
-                client_side=True,
-                header_encoding=None,
-                # Our own header blocks are the same each time: checked in the tests.
-                validate_outbound_headers=False,
-                normalize_outbound_headers=False,
-            )
-        )
-        self._h2.local_settings = Settings(
-            client=True,
-            initial_values={
-                SettingCodes.ENABLE_PUSH: 0,
-                SettingCodes.MAX_HEADER_LIST_SIZE: self._h2.DEFAULT_MAX_HEADER_LIST_SIZE,
-            },
-        )
-        self._h2.initiate_connection()
-        self._before = [HeaderTuple(b":method", b"POST"), HeaderTuple(b":scheme", b"https")]
-        self._after = [
-            HeaderTuple(b":authority", authority.encode("ascii")),
-            HeaderTuple(b"apns-topic", topic.encode("ascii")),
-            HeaderTuple(b"apns-push-type", b"mdm"),
-            HeaderTuple(b"apns-priority", b"10"),
+        self._output: list[bytes] = [
+            frames.PREFACE,
+            frames.settings(
+                {
+                    Setting.HEADER_TABLE_SIZE: 0,
+                    Setting.ENABLE_PUSH: 0,
+                    Setting.MAX_HEADER_LIST_SIZE: MAX_BLOCK,
+                }
+            ),
         ]
-        self._input = bytearray()
+        self._reader = frames.Reader(MAX_BLOCK)
+        self._requests = RequestHeaders(authority, topic)
+        self._answers = AnswerHeaders()
         self._waiting: OrderedDict[int, Notification] = OrderedDict()  # by ticket
         self._streams: dict[int, _Stream] = {}
         self._stream_of: dict[int, int] = {}  # by ticket
         self._blocked: dict[int, None] = {}  # streams with an unsent rest, in order
+        self._window = frames.WINDOW  # bytes of bodies that the peer takes
+        self._stream_window = frames.WINDOW  # the same, of each new stream
+        self._unrefilled = 0  # bytes of bodies received since our last WINDOW_UPDATE
+        self._streams_allowed = MOST_STREAMS
         self._last_ticket = 0
         self._next_stream = 1
         self._draining = False
@@ -166,7 +117,7 @@ class Conversation:
         """Count the notifications that would leave at once."""
         if not self.ready or self.draining:
             return 0
-        return max(0, self._most_streams() - self.held)
+        return max(0, self._streams_allowed - self.held)
 
     @property
     def draining(self) -> bool:
@@ -175,7 +126,8 @@ class Conversation:
 
     def data_to_send(self) -> bytes:
         """Take the bytes to write now."""
-        return self._h2.data_to_send()
+        output, self._output = self._output, []
+        return b"".join(output)
 
     def send(self, notification: Notification) -> int:
         """
@@ -185,8 +137,10 @@ class Conversation:
         """
         assert not self.draining, "a draining conversation takes nothing new"
         self._last_ticket += 1
-        self._waiting[self._last_ticket] = notification
-        self._pump()
+        if not self._waiting and self._may_open():
+            self._open(self._last_ticket, notification)
+        else:
+            self._waiting[self._last_ticket] = notification
         return self._last_ticket
 
     def receive(self, data: bytes) -> list[Ended]:
@@ -195,14 +149,13 @@ class Conversation:
             return []
         ended: list[Ended] = []
         try:
-            for frames, goaway in self._split(data):
-                for event in self._h2.receive_data(frames):
-                    self._take(event, ended)
-                if goaway is not None:
-                    self._take_goaway(goaway, ended)
-        except ProtocolError as error:
-            return ended + self.lost(f"APNs sent bad HTTP/2 ({type(error).__name__})")
-        self._pump()
+            for frame in self._reader.read(data):
+                self._take(frame, ended)
+        except Violation as violation:
+            self._output.append(frames.goaway(violation.code))
+            return ended + self.lost(f"APNs sent bad HTTP/2: {violation}")
+        if self._blocked or self._waiting:
+            self._pump()
         if self._draining:
             ended += self._unsent()
         return ended
@@ -215,14 +168,14 @@ class Conversation:
         if stream_id is None:
             return None
         stream = self._forget(stream_id)
-        self._reset_stream(stream_id, ErrorCodes.CANCEL)
+        self._output.append(frames.rst_stream(stream_id, Code.CANCEL))
         self._pump()
         return Ended(ticket, _fate_without_answer(stream), reason="cancelled")
 
     def ping(self) -> None:
         """Ask the peer for a sign of life; any received byte is one."""
         if not self.over:
-            self._h2.ping(b"mdmd\0\0\0\0")
+            self._output.append(frames.frame(frames.PING, 0, 0, b"mdmd\0\0\0\0"))
 
     def drain(self) -> list[Ended]:
         """Begin to end: nothing new, unsent notifications come back, answers are awaited."""
@@ -232,7 +185,7 @@ class Conversation:
     def close(self) -> list[Ended]:
         """Say goodbye with a GOAWAY, and end whatever is unanswered."""
         if not self.over:
-            self._h2.close_connection()
+            self._output.append(frames.goaway(Code.NO_ERROR))
         return self.lost("the connection was closed on our side")
 
     def lost(self, reason: str) -> list[Ended]:
@@ -262,31 +215,31 @@ class Conversation:
         if self._next_stream > LAST_STREAM:
             self._draining = True
             return False
-        return (
-            len(self._streams) < self._most_streams() and self._h2.outbound_flow_control_window > 0
-        )
-
-    def _most_streams(self) -> int:
-        return min(MOST_STREAMS, self._h2.remote_settings.max_concurrent_streams)
+        return len(self._streams) < self._streams_allowed and self._window > 0
 
     def _open(self, ticket: int, notification: Notification) -> None:
-        stream_id, self._next_stream = self._next_stream, self._next_stream + 2
-        # What differs from push to push would push the rest out of the header table,
-        # and a token has no place in one.
-        path = NeverIndexedHeaderTuple(
-            b":path", b"/3/device/%s" % notification.token.hex().encode()
-        )
-        expires = NeverIndexedHeaderTuple(b"apns-expiration", b"%d" % notification.expiration)
-        self._h2.send_headers(stream_id, [*self._before, path, *self._after, expires])
-        stream = self._streams[stream_id] = _Stream(ticket, payload(notification))
+        stream_id = self._next_stream
+        self._next_stream += 2
+        block = self._requests.block(notification.token, notification.expiration)
+        self._output.append(frames.frame(frames.HEADERS, frames.END_HEADERS, stream_id, block))
+        body = payload(notification)
+        stream = self._streams[stream_id] = _Stream(ticket)
         self._stream_of[ticket] = stream_id
-        self._send_body(stream_id, stream)
+        if len(body) <= self._window and len(body) <= self._stream_window:
+            self._window -= len(body)
+            self._output.append(frames.frame(frames.DATA, frames.END_STREAM, stream_id, body))
+        else:
+            stream.unsent, stream.window = body, self._stream_window
+            self._send_body(stream_id, stream)
 
     def _send_body(self, stream_id: int, stream: _Stream) -> None:
-        room = max(0, self._h2.local_flow_control_window(stream_id))
+        room = max(0, min(self._window, stream.window))
         now, stream.unsent = stream.unsent[:room], stream.unsent[room:]
         if now:
-            self._h2.send_data(stream_id, now, end_stream=not stream.unsent)
+            self._window -= len(now)
+            stream.window -= len(now)
+            flags = 0 if stream.unsent else frames.END_STREAM
+            self._output.append(frames.frame(frames.DATA, flags, stream_id, now))
         if stream.unsent:
             self._blocked[stream_id] = None
         else:
@@ -294,87 +247,160 @@ class Conversation:
 
     # -- in -------------------------------------------------------------------
 
-    def _split(self, data: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-        """Cut whole frames off the input, in pieces that end where a GOAWAY comes."""
-        self._input += data
-        view, start, at = self._input, 0, 0
-        while len(view) - at >= _FRAME_HEAD:
-            length = int.from_bytes(view[at : at + 3], "big")
-            end = at + _FRAME_HEAD + length
-            if end > len(view):
-                if length > _MAX_FRAME:  # h2 would read all of it before it refuses
-                    self._h2.close_connection(ErrorCodes.FRAME_SIZE_ERROR)
-                    raise FrameTooLargeError("a frame longer than we allow")
-                break
-            if view[at + 3] == _GOAWAY and length >= 8:
-                yield bytes(view[start:at]), bytes(view[at + _FRAME_HEAD : end])
-                start = end
-            at = end
-        pieces = bytes(view[start:at])
-        del view[:at]
-        if pieces:
-            yield pieces, None
+    def _take(self, frame: Frame, ended: list[Ended]) -> None:
+        kind, flags, stream_id, content, size = frame
+        # Frequent ones first.
+        if kind == frames.HEADERS:
+            self._take_headers(flags, stream_id, content, ended)
+        elif kind == frames.DATA:
+            self._take_data(flags, stream_id, content, size, ended)
+        elif kind == frames.WINDOW_UPDATE:
+            self._take_window_update(stream_id, content, ended)
+        elif kind == frames.RST_STREAM:
+            self._take_reset(stream_id, content, ended)
+        elif kind in _ABOUT_CONNECTION:
+            if stream_id:
+                raise Violation(Code.PROTOCOL_ERROR, "a stream where there must be none")
+            _ABOUT_CONNECTION[kind](self, flags, content, ended)
+        elif kind == frames.PUSH_PROMISE:
+            raise Violation(Code.PROTOCOL_ERROR, "a promise that we forbade")
+        # PRIORITY, and what nobody knows, means nothing to us.
 
-    def _take(self, event: Event, ended: list[Ended]) -> None:
-        # Frequent ones first. Streams that we have reset are not known here any more.
-        if isinstance(event, ResponseReceived):
-            stream = self._streams.get(event.stream_id)
-            if stream is not None:
-                stream.status, stream.apns_id = _read_headers(event.headers)
-        elif isinstance(event, StreamEnded):
-            if event.stream_id in self._streams:
-                ended.append(self._answered(event.stream_id))
-        elif isinstance(event, DataReceived):
-            self._take_data(event, ended)
-        elif isinstance(event, StreamReset):
-            if event.stream_id in self._streams:
-                ended.append(self._reset(event))
-        elif isinstance(event, RemoteSettingsChanged):
-            self.ready = True
+    def _check_opened(self, stream_id: int) -> None:
+        if not stream_id & 1 or stream_id >= self._next_stream:
+            raise Violation(Code.PROTOCOL_ERROR, "a stream that we have not opened")
 
-    def _take_data(self, event: DataReceived, ended: list[Ended]) -> None:
-        self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-        stream = self._streams.get(event.stream_id)
+    def _take_headers(self, flags: int, stream_id: int, block: bytes, ended: list[Ended]) -> None:
+        self._check_opened(stream_id)
+        # Also of streams that we have given up: hpack's table would be wrong otherwise.
+        status, apns_id = self._answers.read(block)
+        stream = self._streams.get(stream_id)
         if stream is None:
             return
-        stream.body += event.data[: MAX_ANSWER + 1 - len(stream.body)]
-        if len(stream.body) > MAX_ANSWER:
-            ended.append(self._answered(event.stream_id))
-            self._reset_stream(event.stream_id, ErrorCodes.CANCEL)
+        if not stream.status:  # else these are trailers
+            if not status:
+                ended.append(self._give_up(stream_id, "APNs answered without a status"))
+                return
+            if status < 200:  # more is to come
+                return
+            stream.status, stream.apns_id = status, apns_id
+        if flags & frames.END_STREAM:
+            ended.append(self._answered(stream_id))
+
+    def _take_data(
+        self, flags: int, stream_id: int, content: bytes, size: int, ended: list[Ended]
+    ) -> None:
+        self._check_opened(stream_id)
+        self._unrefilled += size
+        if self._unrefilled > frames.WINDOW:
+            raise Violation(Code.FLOW_CONTROL_ERROR, "more than the window allows")
+        if self._unrefilled > _REFILL:
+            self._output.append(frames.window_update(0, self._unrefilled))
+            self._unrefilled = 0
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        if not stream.status:
+            ended.append(self._give_up(stream_id, "APNs answered without a status"))
+            return
+        # Below the window of a stream by far: it needs no refill.
+        stream.body += content[: MAX_ANSWER + 1 - len(stream.body)]
+        if flags & frames.END_STREAM:
+            ended.append(self._answered(stream_id))
+        elif len(stream.body) > MAX_ANSWER:
+            ended.append(self._answered(stream_id))
+            self._output.append(frames.rst_stream(stream_id, Code.CANCEL))
 
     def _answered(self, stream_id: int) -> Ended:
         stream = self._forget(stream_id)
         if stream.unsent:  # APNs did not want to hear all of it
-            self._reset_stream(stream_id, ErrorCodes.NO_ERROR)
-        reason = "" if stream.status == 200 else read_reason(bytes(stream.body))
+            self._output.append(frames.rst_stream(stream_id, Code.NO_ERROR))
+        reason = "" if stream.status == 200 else read_reason(stream.body)
         return Ended(stream.ticket, Fate.ANSWERED, stream.status, reason, stream.apns_id)
 
-    def _reset(self, event: StreamReset) -> Ended:
-        stream = self._forget(event.stream_id)
-        if stream.status and event.error_code == ErrorCodes.NO_ERROR:
-            # The whole answer came before it (RFC 9113, section 8.1), or enough of it.
-            reason = "" if stream.status == 200 else read_reason(bytes(stream.body))
-            return Ended(stream.ticket, Fate.ANSWERED, stream.status, reason, stream.apns_id)
-        fate = _fate_without_answer(stream)
-        if event.error_code == ErrorCodes.REFUSED_STREAM:
-            fate = Fate.NOT_PROCESSED
-        return Ended(stream.ticket, fate, reason=f"APNs reset it ({_code(event.error_code)})")
+    def _give_up(self, stream_id: int, reason: str) -> Ended:
+        stream = self._forget(stream_id)
+        self._output.append(frames.rst_stream(stream_id, Code.PROTOCOL_ERROR))
+        return Ended(stream.ticket, _fate_without_answer(stream), reason=reason)
 
-    def _take_goaway(self, frame: bytes, ended: list[Ended]) -> None:
-        last = int.from_bytes(frame[:4], "big") & 0x7FFFFFFF
-        code = int.from_bytes(frame[4:8], "big")
-        self.goodbye = read_reason(frame[8 : 8 + MAX_ANSWER]) or _code(code)
+    def _take_reset(self, stream_id: int, content: bytes, ended: list[Ended]) -> None:
+        self._check_opened(stream_id)
+        if len(content) != 4:
+            raise Violation(Code.FRAME_SIZE_ERROR, "RST_STREAM of a wrong length")
+        code = int.from_bytes(content, "big")
+        if stream_id not in self._streams:
+            return
+        stream = self._forget(stream_id)
+        if stream.status and code == Code.NO_ERROR:
+            # The whole answer came before it (RFC 9113, section 8.1), or enough of it.
+            reason = "" if stream.status == 200 else read_reason(stream.body)
+            ended.append(Ended(stream.ticket, Fate.ANSWERED, stream.status, reason, stream.apns_id))
+            return
+        fate = _fate_without_answer(stream)
+        if code == Code.REFUSED_STREAM:
+            fate = Fate.NOT_PROCESSED
+        ended.append(Ended(stream.ticket, fate, reason=f"APNs reset it ({frames.name_of(code)})"))
+
+    def _take_window_update(self, stream_id: int, content: bytes, ended: list[Ended]) -> None:
+        if len(content) != 4:
+            raise Violation(Code.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong length")
+        increment = int.from_bytes(content, "big") & 0x7FFFFFFF
+        if not stream_id:
+            self._window += increment
+            if not increment or self._window > frames.MAX_WINDOW:
+                raise Violation(Code.FLOW_CONTROL_ERROR, "an impossible window")
+            return
+        self._check_opened(stream_id)
+        if stream_id not in self._blocked:
+            return  # all of it is sent
+        stream = self._streams[stream_id]
+        stream.window += increment
+        if not increment or stream.window > frames.MAX_WINDOW:
+            ended.append(self._give_up(stream_id, "APNs gave it an impossible window"))
+
+    # -- about the connection as a whole ------------------------------------------
+
+    def _take_settings(self, flags: int, content: bytes, ended: list[Ended]) -> None:
+        if flags & frames.ACK:
+            if content or not self.ready:
+                raise Violation(Code.FRAME_SIZE_ERROR, "an acknowledgement that is none")
+            return
+        for name, value in frames.read_settings(content):
+            if name == Setting.MAX_CONCURRENT_STREAMS:
+                self._streams_allowed = min(MOST_STREAMS, value)
+            elif name == Setting.INITIAL_WINDOW_SIZE:
+                self._resize(value - self._stream_window)
+                self._stream_window = value
+            # Our blocks use no table, and our frames are short: the others change nothing.
+        self._output.append(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
+        self.ready = True
+
+    def _resize(self, change: int) -> None:
+        """Change the window of each stream that waits for it; it may go below zero."""
+        for stream_id in self._blocked:
+            stream = self._streams[stream_id]
+            stream.window += change
+            if stream.window > frames.MAX_WINDOW:
+                raise Violation(Code.FLOW_CONTROL_ERROR, "an impossible window")
+
+    def _take_ping(self, flags: int, content: bytes, ended: list[Ended]) -> None:
+        if len(content) != 8:
+            raise Violation(Code.FRAME_SIZE_ERROR, "PING of a wrong length")
+        if not flags & frames.ACK:
+            self._output.append(frames.frame(frames.PING, frames.ACK, 0, content))
+
+    def _take_goaway(self, flags: int, content: bytes, ended: list[Ended]) -> None:
+        if len(content) < 8:
+            raise Violation(Code.FRAME_SIZE_ERROR, "GOAWAY of a wrong length")
+        last = int.from_bytes(content[:4], "big") & 0x7FFFFFFF
+        code = int.from_bytes(content[4:8], "big")
+        self.goodbye = read_reason(content[8 : 8 + MAX_ANSWER]) or frames.name_of(code)
         self._draining = True
         for stream_id in [each for each in self._streams if each > last]:
             ticket = self._forget(stream_id).ticket
             ended.append(Ended(ticket, Fate.NOT_PROCESSED, reason=f"GOAWAY ({self.goodbye})"))
 
     # -- books ------------------------------------------------------------------
-
-    def _reset_stream(self, stream_id: int, code: ErrorCodes) -> None:
-        # h2 reads a whole packet before we see its events: the stream may be closed by now.
-        with contextlib.suppress(StreamClosedError):
-            self._h2.reset_stream(stream_id, code)
 
     def _forget(self, stream_id: int) -> _Stream:
         stream = self._streams.pop(stream_id)
@@ -388,31 +414,13 @@ class Conversation:
         return ended
 
 
-def read_reason(body: bytes) -> str:
-    """Read the ``reason`` of an answer's JSON body; empty if there is none to be read."""
-    try:
-        reason = json.loads(body)["reason"]
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-        return ""
-    if not isinstance(reason, str) or not reason.isprintable():
-        return ""
-    return reason[:MAX_REASON]
-
-
-def _read_headers(headers: Iterable[Header]) -> tuple[int, str]:
-    status, apns_id = 0, ""
-    for name, value in headers:
-        if name == b":status":
-            status = int(value) if value.isdigit() and len(value) == 3 else 0
-        elif name == b"apns-id":
-            apns_id = value[:MAX_REASON].decode("ascii", "replace")
-    return status, apns_id
+_ABOUT_CONNECTION = {
+    frames.SETTINGS: Conversation._take_settings,
+    frames.PING: Conversation._take_ping,
+    frames.GOAWAY: Conversation._take_goaway,
+}
 
 
 def _fate_without_answer(stream: _Stream) -> Fate:
     """A request whose end never left can't have been acted upon."""
     return Fate.NOT_PROCESSED if stream.unsent else Fate.UNKNOWN
-
-
-def _code(code: int) -> str:
-    return ErrorCodes(code).name if code in ErrorCodes._value2member_map_ else f"error {code}"

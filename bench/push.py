@@ -1,0 +1,141 @@
+"""
+How fast one connection pushes, and what a push costs.
+
+Run by ``make bench``; ``python -m bench.push --help`` says more. The other side
+is nghttpd or node's http2 in a process of its own, on loopback, over TLS with a
+client certificate. CPU time is that of this process alone.
+"""
+
+import argparse
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred, gatherResults
+
+from bench.results import write
+from mdmd.apns.client import PushService
+from mdmd.interfaces import Decision, Notification
+from tests.peerhelp import NGHTTPD, NODE, Authority, NodeApns, Program, listening, service
+from tests.test_push_real import free_port
+
+reactor: Any = installed_reactor
+TOPIC = "com.apple.mgmt.External.bench"
+TOKEN = bytes(range(32))
+MAGIC = "3C1A7E0B-5E63-4F2B-8F0C-000000000001"
+STREAMS = 2000
+
+
+def main() -> None:
+    """Measure, print, and add to the results."""
+    parser = argparse.ArgumentParser(prog="bench.push", description=__doc__)
+    parser.add_argument("--pushes", type=int, default=20_000, help="in each run (default 20000)")
+    parser.add_argument("--profile", action="store_true", help="show where the time goes")
+    parser.add_argument("--dry", action="store_true", help="leave the results file alone")
+    args = parser.parse_args()
+    running = Deferred.fromCoroutine(_measure(args))
+    running.addErrback(lambda failure: failure.printTraceback(sys.stderr))
+    running.addBoth(lambda _: reactor.stop())
+    reactor.run()
+
+
+async def _measure(args: argparse.Namespace) -> None:
+    folder = Path(tempfile.mkdtemp())
+    programs: list[Program] = []
+    try:
+        rows = await _runs(args, Authority(folder), programs)
+    finally:
+        for each in programs:
+            await each.kill()
+        shutil.rmtree(folder)
+    headers = ("server", "answers after", "in flight", "pushes/s", "CPU µs/push", "memory MB")
+    write("push: one connection, TLS, client certificate", headers, rows, args.dry)
+
+
+async def _runs(
+    args: argparse.Namespace, authority: Authority, programs: list[Program]
+) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    if NGHTTPD is not None:
+        sender = await _towards(authority, await _nghttpd(authority, programs))
+        for flying, pushes in ((1, args.pushes // 10), (100, args.pushes), (1000, args.pushes)):
+            rows.append(("nghttpd", "0 ms", flying, *await _run(sender, flying, pushes, args)))
+        await sender.stop()
+    if NODE is not None:
+        node = await NodeApns(authority, streams=STREAMS, delay=50).start()
+        programs.append(node.program)
+        sender = await _towards(authority, node.port)
+        for flying, pushes in ((1, 40), (100, args.pushes // 4), (1000, args.pushes)):
+            rows.append(("node", "50 ms", flying, *await _run(sender, flying, pushes, args)))
+        await sender.stop()
+    return rows
+
+
+async def _nghttpd(authority: Authority, programs: list[Program]) -> int:
+    device = authority.folder / "3" / "device"
+    device.mkdir(parents=True)
+    (device / TOKEN.hex()).write_text("")
+    port = free_port()
+    pair = [str(authority.folder / f"localhost.{kind}") for kind in ("key", "pem")]
+    assert NGHTTPD is not None
+    programs.append(
+        Program(NGHTTPD, f"-m{STREAMS}", "-V", "-d", str(authority.folder), str(port), *pair)
+    )
+    await listening(port)
+    return port
+
+
+async def _towards(authority: Authority, port: int) -> PushService:
+    sender, _ = service(authority, port, TOPIC)
+    await sender.start()
+    await sender.push(Notification(TOPIC, TOKEN, MAGIC))
+    return sender
+
+
+async def _run(
+    sender: PushService, flying: int, pushes: int, args: argparse.Namespace
+) -> tuple[object, ...]:
+    """Push so many, so many at a time; (pushes/s, CPU µs/push, MB)."""
+    left = pushes
+
+    async def one_after_the_other() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            outcome = await sender.push(Notification(TOPIC, TOKEN, MAGIC))
+            assert outcome.decision is Decision.DELIVERED, outcome
+
+    profile = _profile() if args.profile else None
+    began, cpu = time.perf_counter(), time.process_time()
+    await gatherResults([Deferred.fromCoroutine(one_after_the_other()) for _ in range(flying)])
+    took, cpu = time.perf_counter() - began, time.process_time() - cpu
+    if profile is not None:
+        _show(profile)
+    (status,) = sender.status()
+    assert status.connections == 1, status
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return f"{pushes / took:,.0f}", f"{cpu / pushes * 1e6:.1f}", f"{memory:.0f}"
+
+
+def _profile() -> Any:
+    import cProfile
+
+    profile = cProfile.Profile()
+    profile.enable()
+    return profile
+
+
+def _show(profile: Any) -> None:
+    import pstats
+
+    profile.disable()
+    pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(30)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Figures go to standard output and, with date, machine and command, to bench/RESULTS.md."""
+
+import datetime
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def machine() -> str:
+    """Say on what the figures were taken."""
+    return (
+        f"{os.cpu_count()} × {_processor()}, load {os.getloadavg()[0]:.1f}, "
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    )
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def write(
+    title: str, headers: Sequence[str], rows: Iterable[Sequence[object]], dry: bool = False
+) -> None:
+    """Print a table, and add it to the results unless ``dry``."""
+    lines = [
+        f"## {title}",
+        "",
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, {machine()}",
+        "",
+        f"`python -m {_module()} {' '.join(sys.argv[1:])}`".replace(" `", "`"),
+        "",
+        f"| {' | '.join(headers)} |",
+        f"|{' --- |' * len(headers)}",
+        *(f"| {' | '.join(map(str, row))} |" for row in rows),
+        "",
+    ]
+    text = "\n".join(lines)
+    print(text)
+    if not dry:
+        with RESULTS.open("a") as file:
+            file.write("\n" + text)
+
+
+def _module() -> str:
+    return f"bench.{Path(sys.argv[0]).stem}"
