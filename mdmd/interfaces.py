@@ -494,3 +494,73 @@ class IAudit(Protocol):
 
     async def read(self, before: str = "+", limit: int = 100) -> list[AuditEntry]:
         """Read the newest entries that are older than the id ``before``, newest first."""
+
+
+# -- webhooks (webhook/ asks the store) ----------------------------------------------
+
+
+@attrs.frozen
+class DeadLetter:
+    """An event that a webhook's target never took."""
+
+    id: str  # its place among the dead letters of its target
+    event: Event
+    reason: str
+    attempts: int
+    at: int  # when it was given up
+
+
+@attrs.frozen
+class DeliveryState:
+    """How far a target is."""
+
+    target: str
+    reached: str  # the newest event that was read for it
+    unsettled: int  # read, not yet taken by the target
+    behind: int | None  # events that are still to be read; None: the store can't say
+    dead: int
+    sender: str  # the daemon that sends to it; "" for none right now
+
+
+class IFeed(Protocol):
+    """Tells when something new is in the event stream."""
+
+    async def wait(self, after: str, seconds: float) -> bool:
+        """Wait for an event after ``after``; False if none came in time."""
+
+
+class IDeliveries(Protocol):
+    """What each webhook's target still has to get; one daemon at a time sends to a target."""
+
+    async def claim(self, target: str, daemon: str, lease_ms: int) -> bool:
+        """Become, or stay, the one that sends; the claim ends by itself after the lease."""
+
+    async def release(self, target: str, daemon: str) -> None:
+        """Let another daemon send."""
+
+    async def unsettled(self, target: str, after: str, limit: int) -> list[Event]:
+        """Read what was read before and is not settled, after the event id ``after``."""
+
+    async def more(self, target: str, limit: int) -> list[Event]:
+        """Read on in the stream; what comes is unsettled until it is settled or buried."""
+
+    async def again(self, id: str) -> Event | None:
+        """Read one event once more; None if the stream has lost it."""
+
+    async def settle(self, target: str, ids: Sequence[str]) -> None:
+        """Note that these need not be sent (any more)."""
+
+    async def bury(self, target: str, id: str, reason: str, attempts: int) -> None:
+        """Make one a dead letter, with an event."""
+
+    async def dead(self, target: str, after: str = "0", limit: int = 100) -> list[DeadLetter]:
+        """Read dead letters after the dead letter ``after``, oldest first."""
+
+    async def exhume(self, target: str, id: str) -> None:
+        """Forget a dead letter, because the target has it now."""
+
+    async def rewind(self, target: str, to: str) -> None:
+        """Make the target get everything after the event ``to`` (once more)."""
+
+    async def state(self, target: str) -> DeliveryState:
+        """Say how far a target is."""

@@ -318,6 +318,34 @@ class FileTests(SynchronousTestCase):
         self.assertTrue(self.refused(path).startswith(f"{path}: [mdmd] public_url: "))
 
 
+class WebhookTests(SynchronousTestCase):
+    """Sections of which there may be several."""
+
+    def test_several(self) -> None:
+        """Each has its name and its own options; none is needed."""
+        self.assertEqual(parse(LEAST).webhooks, {})
+        hooks = "[webhook a]\nurl = https://h/a\n[webhook b-2]\nurl = https://h/b\ntopics = *\n"
+        config = parse(LEAST + hooks)
+        self.assertEqual(list(config.webhooks), ["a", "b-2"])
+        self.assertEqual(config.webhooks["a"].topics, ("mdm.*",))
+        self.assertEqual(config.webhooks["b-2"].topics, ("*",))
+
+    def test_mistakes(self) -> None:
+        """A name that is none, an option that is none, http to anybody, no url at all."""
+        for lines, said in (
+            ("[webhook]\nurl = https://h", "[webhook]: no such section; expected [webhook NAME]"),
+            ("[webhook A b]\nurl = https://h", "[webhook A b]: no such section"),
+            ("[webhook a]\nurl = https://h\nurll = x", "[webhook a] urll: no such option; did you"),
+            ("[webhook a]\nurl = http://h", "[webhook a] url: expected https, or private = yes"),
+            ("[webhook a]\ntopics = *", "[webhook a] url: expected a URL"),
+            ("[webhook a]\nurl = https://u:secret@h", "got something else"),
+            ("[webhook a]\nurl = https://h\ntopics = mdm connect", "expected a topic"),
+        ):
+            (line,) = mistakes(LEAST + lines)
+            self.assertIn(said, line)
+            self.assertNotIn("secret", line)
+
+
 class SampleTests(SynchronousTestCase):
     """etc/mdmd.conf is the table of options."""
 
@@ -328,8 +356,9 @@ class SampleTests(SynchronousTestCase):
 
     def test_it_says_the_defaults(self) -> None:
         """With all comment signs before options taken away it means the same as without any."""
-        active = re.sub(r"(?m)^#(?=\w)", "", sample())
-        self.assertEqual(parse(active), parse(LEAST))
+        active = re.sub(r"(?m)^#(?=\w)", "", sample().replace("#[webhook NAME]", "[webhook hook]"))
+        hook = "[webhook hook]\nurl = https://hooks.example.org/mdm"
+        self.assertEqual(parse(active), parse(LEAST + hook))
         for option in OPTIONS:
             self.assertIn(f"\n{option.key} =", active)
 

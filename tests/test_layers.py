@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "cli": {"config", "ops", "sim", "mdm", "pki", "errors"},
     "service": {"errors"},
     "parts": {"config", "mdm", "ops", "pki", "web", "errors"},
+    "webhook": {"interfaces", "mdm", "errors"},
     "tap": None,  # the one place where things are put together
 }
 

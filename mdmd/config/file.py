@@ -12,11 +12,20 @@ import attrs
 
 from mdmd.config.endpoints import is_open
 from mdmd.config.kinds import UnexpectedError, is_address
-from mdmd.config.options import OPTIONS, SECTIONS, STATE, Config, Option
+from mdmd.config.options import (
+    OPTIONS,
+    SECTIONS,
+    STATE,
+    Config,
+    Option,
+    Webhook,
+    webhook_options,
+)
 from mdmd.errors import ConfigError
 
 _MOST = 100  # mistakes; a file with more of them is not a configuration at all
 _SHOWN = 60  # characters of what somebody wrote
+_WEBHOOK = re.compile(r"webhook ([a-z0-9][a-z0-9_-]{0,31})", re.ASCII)
 
 Texts = dict[tuple[str, str], str]  # by section and key
 Values = dict[tuple[str, str], Any]
@@ -58,7 +67,9 @@ def parse(text: str, filename: str = "mdmd.conf", state_default: str = STATE) ->
 
 def sample() -> str:
     """Write the file with every option in it, commented out, with its default."""
-    return _HEAD + "".join(_sample_section(name, each) for name, each in SECTIONS.items())
+    sections = "".join(_sample_section(name, each, OPTIONS) for name, each in SECTIONS.items())
+    webhook = _sample_section(_A_WEBHOOK, Webhook, webhook_options(_A_WEBHOOK))
+    return _HEAD + sections + webhook.replace(f"\n[{_A_WEBHOOK}]\n", f"\n#[{_A_WEBHOOK}]\n")
 
 
 class _Reading:
@@ -66,6 +77,7 @@ class _Reading:
 
     def __init__(self, filename: str) -> None:
         self._filename = filename
+        self._options: list[Option] = list(OPTIONS)
         self.mistakes: list[str] = []
 
     def _mistake(self, text: str) -> None:
@@ -79,11 +91,13 @@ class _Reading:
         parser = self._parse(text)
         for header in parser.sections():
             section = header.partition("\0")[0]
-            if section not in SECTIONS:
+            if _WEBHOOK.fullmatch(section):
+                self._options += webhook_options(section)
+            elif section not in SECTIONS:
                 self._mistake(f"[{_shown(section)}]: no such section{_nearest_section(section)}")
                 continue
             for key, value in parser[header].items():
-                if any((section, key) == (each.section, each.key) for each in OPTIONS):
+                if any((section, key) == (each.section, each.key) for each in self._options):
                     texts.setdefault((section, key), value)
                 else:
                     place = f"[{section}] {_shown(key)}"
@@ -144,7 +158,7 @@ class _Reading:
         folder = Path(self._filename).parent.absolute()
         state = folder / state_default
         values: Values = {}
-        for option in OPTIONS:
+        for option in self._options:
             # The state folder is the first of all: the others may lie in it.
             is_state = (option.section, option.key) == ("mdmd", "state")
             default = state_default if is_state else option.default
@@ -174,6 +188,13 @@ class _Reading:
             ("site", "proxies"), True
         ):
             self._mistake("[site] proxies: expected the addresses whose header counts, got nothing")
+        for (section, option), value in values.items():
+            if _WEBHOOK.fullmatch(section) and option == "url" and value.startswith("http:"):
+                self._check_private(values, section)
+
+    def _check_private(self, values: Values, section: str) -> None:
+        if not values.get((section, "private"), True):
+            self._mistake(f"[{section}] url: expected https, or private = yes, got http")
 
     def _check_closed(self, values: Values, section: str, expected: str) -> None:
         for endpoint in values.get((section, "listen"), ()):
@@ -219,7 +240,10 @@ def _place(option: Option) -> str:
 
 def _nearest_section(name: str) -> str:
     found = difflib.get_close_matches(name.lower(), SECTIONS, 1)
-    return f"; did you mean [{found[0]}]?" if found else f"; there are {', '.join(SECTIONS)}"
+    if name.startswith("webhook"):
+        return "; expected [webhook NAME], a NAME of up to 32 letters a-z, digits, - and _"
+    names = ", ".join((*SECTIONS, "webhook NAME"))
+    return f"; did you mean [{found[0]}]?" if found else f"; there are {names}"
 
 
 def _nearest_key(section: str, key: str) -> str:
@@ -227,6 +251,7 @@ def _nearest_key(section: str, key: str) -> str:
     if len(elsewhere) == 1:
         return f"; it belongs to [{elsewhere[0]}]"
     keys = [each.key for each in OPTIONS if each.section == section]
+    keys = keys or [each.key for each in webhook_options(section)]
     found = difflib.get_close_matches(key, keys, 1)
     return f"; did you mean {found[0]}?" if found else f"; there are {', '.join(keys)}"
 
@@ -244,8 +269,18 @@ def _config(values: Values) -> Config:
         **{
             name: section(**{each.name: values[name, each.name] for each in attrs.fields(section)})
             for name, section in SECTIONS.items()
-        }
+        },
+        webhooks=_webhooks(values),
     )
+
+
+def _webhooks(values: Values) -> dict[str, Webhook]:
+    named: dict[str, dict[str, Any]] = {}
+    for (section, key), value in values.items():
+        found = _WEBHOOK.fullmatch(section)
+        if found:
+            named.setdefault(found[1], {})[key] = value
+    return {name: Webhook(**options) for name, options in named.items()}
 
 
 def _backwards(host: str) -> str:
@@ -269,8 +304,11 @@ _HEAD = """\
 """
 
 
-def _sample_section(name: str, section: type) -> str:
-    options = [each for each in OPTIONS if each.section == name]
+_A_WEBHOOK = "webhook NAME"
+
+
+def _sample_section(name: str, section: type, options: tuple[Option, ...]) -> str:
+    options = tuple(each for each in options if each.section == name)
     title = _comment((section.__doc__ or "").strip())
     return f"\n\n{title}[{name}]\n" + "".join(map(_sample_option, options))
 

@@ -205,6 +205,13 @@ def _read_public_url(text: str, _: Path) -> str:
     return text.rstrip("/")
 
 
+def _read_webhook_url(text: str, _: Path) -> str:
+    url = _split_url(text)
+    if url.scheme not in ("https", "http") or not url.hostname or url.fragment or "@" in url.netloc:
+        raise ValueError("not a target")
+    return text
+
+
 def _read_http_proxy(text: str, _: Path) -> str:
     url = _split_url(text)
     if url.scheme != "http" or not url.hostname or url.path not in ("", "/"):
@@ -252,6 +259,7 @@ NETWORK = Kind("an IP address, a network such as 10.0.0.0/8, or unix", _read_net
 RIGHTS = Kind("access rights, a number from 1 to 8191", _read_rights)
 PUBLIC_URL = Kind("an https URL such as https://mdm.example.org", _read_public_url)
 HTTP_PROXY = Kind("a URL such as http://proxy.example.org:3128", _read_http_proxy)
+WEBHOOK_URL = Kind("a URL such as https://hooks.example.org/mdm", _read_webhook_url)
 REDIS = Kind(
     "embedded, redis://HOST, rediss://HOST, unix:///SOCKET or sentinel://HOST,HOST/NAME",
     _read_redis,

@@ -24,6 +24,7 @@ from mdmd.config.kinds import (
     RIGHTS,
     SIZE,
     TEXT,
+    WEBHOOK_URL,
     Kind,
     by_commas,
     by_lines,
@@ -314,6 +315,44 @@ class Events:
 
 
 @attrs.frozen
+class Webhook:
+    """A program that is told of events. NAME is yours to choose; there may be several."""
+
+    url: str = option(
+        WEBHOOK_URL,
+        None,
+        "Where events are posted to, in the JSON of NanoMDM's webhook.",
+        example="https://hooks.example.org/mdm",
+        secret=True,
+    )
+    topics: tuple[str, ...] = option(
+        by_commas(
+            matching("a topic such as mdm.Connect, or mdm.* or *", r"[\w.]*\*|[\w.]+"), least=1
+        ),
+        "mdm.*",
+        "Which events; those that begin with mdm. are NanoMDM's, those with mdmd. our own.",
+    )
+    key_file: Path | None = option(
+        optional(PATH),
+        "",
+        "The file with the key that signs each body (X-Hmac-Signature); empty: no signature.",
+    )
+    timeout: float = option(duration("0.1s"), "10s", "How long to wait for an answer.")
+    ca: Path | None = option(
+        optional(PATH), "", "The CA of the target, PEM; if empty, those of the system."
+    )
+    private: bool = option(
+        BOOL, "no", "Let the target be at a loopback or private address, and use http."
+    )
+    keep_trying: float = option(
+        duration("0s"), "3d", "How old an event may get before it is set aside as a dead letter."
+    )
+    at_once: int = option(
+        number(1, 100), "8", "How many are sent at a time, each of another enrollment."
+    )
+
+
+@attrs.frozen
 class EnrollSection:
     """Who may enroll, and what the enrollment profile says."""
 
@@ -361,6 +400,7 @@ class Config:
     queue: Queue
     events: Events
     enroll: EnrollSection
+    webhooks: dict[str, Webhook] = attrs.field(factory=dict)  # by the NAME in [webhook NAME]
 
     @property
     def state(self) -> Path:
@@ -368,10 +408,20 @@ class Config:
         return self.mdmd.state
 
 
-SECTIONS: dict[str, Any] = {field.name: field.type for field in attrs.fields(Config)}
+SECTIONS: dict[str, Any] = {
+    field.name: field.type for field in attrs.fields(Config) if field.name != "webhooks"
+}
+
+
+def _options(section: str, values: Any) -> tuple[Option, ...]:
+    return tuple(Option(section, each.name, **each.metadata) for each in attrs.fields(values))
+
 
 OPTIONS: tuple[Option, ...] = tuple(
-    Option(section, field.name, **field.metadata)
-    for section, values in SECTIONS.items()
-    for field in attrs.fields(values)
+    each for section, values in SECTIONS.items() for each in _options(section, values)
 )
+
+
+def webhook_options(section: str) -> tuple[Option, ...]:
+    """Give the options of one ``[webhook NAME]``."""
+    return _options(section, Webhook)

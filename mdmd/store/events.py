@@ -19,7 +19,7 @@ class Events:
         entries = await self._tools.link.call(
             "XRANGE", keys.EVENTS, f"({after}", "+", "COUNT", limit
         )
-        return [self._event(at, fields) for at, fields in entries]
+        return [self.event(at, fields) for at, fields in entries]
 
     async def newest(self) -> str:
         """Say the id of the newest event, "0" if there is none."""
@@ -32,7 +32,8 @@ class Events:
         words: list[Word] = [word for fact in facts.items() for word in fact]
         await self._tools.change("tell", (), (topic, who, "", *words))
 
-    def _event(self, at: bytes, fields: list[bytes]) -> Event:
+    def event(self, at: bytes, fields: list[bytes]) -> Event:
+        """Read one entry of the stream."""
         it = dict(zip(fields[::2], fields[1::2], strict=True))
         topic, who, raw = it.pop(b"topic"), it.pop(b"id").decode(), it.pop(b"raw")
         if raw:

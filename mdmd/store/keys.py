@@ -167,6 +167,16 @@ def certificate(topic: str) -> bytes:
     return b"mdmd:pushcert:" + topic.encode()
 
 
+def sender(target: str) -> bytes:
+    """Which daemon sends to a webhook's target; ends by itself."""
+    return f"mdmd:webhook:{target}:sender".encode()
+
+
+def dead_letters(target: str) -> bytes:
+    """The stream of what a webhook's target never took."""
+    return f"mdmd:webhook:{target}:dead".encode()
+
+
 def work(enrollment: EnrollmentID) -> bytes:
     """The shard of the push work set, the same for all channels of a device."""
     return WORK[zlib.crc32(enrollment.device.encode()) % WORK_SHARDS]

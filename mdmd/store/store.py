@@ -5,6 +5,7 @@ from typing import Any
 from mdmd.pki.sealing import Sealer
 from mdmd.store.audit import Audit
 from mdmd.store.certificates import PushCertificates
+from mdmd.store.deliveries import Deliveries
 from mdmd.store.enrollments import Enrollments
 from mdmd.store.events import Events
 from mdmd.store.fleet import Fleet
@@ -43,3 +44,4 @@ class Store:
         self.following = Following(self.tools, self.events)
         self.refresh = Refresh(self.tools)
         self.certificates = PushCertificates(self.tools)
+        self.deliveries = Deliveries(self.tools, self.events)

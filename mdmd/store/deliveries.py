@@ -1,0 +1,126 @@
+"""What webhooks' targets still have to get: a consumer group of the event stream for each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from mdmd.errors import BadRequest
+from mdmd.interfaces import DeadLetter, DeliveryState, Event
+from mdmd.store import keys
+from mdmd.store.events import Events
+from mdmd.store.link import ScriptError
+from mdmd.store.subject import Tools
+
+DEAD_KEPT = 10_000  # dead letters of a target
+_READER = "mdmd"  # the one consumer of a group, whichever daemon it is
+
+
+@attrs.frozen
+class Deliveries:
+    """Implements :class:`mdmd.interfaces.IDeliveries`."""
+
+    _tools: Tools
+    _events: Events
+
+    async def claim(self, target: str, daemon: str, lease_ms: int) -> bool:
+        """Become, or stay, the one daemon that sends; a new target begins with what comes now."""
+        held = await self._tools.link.script(
+            "claim_target", (keys.EVENTS, keys.sender(target)), (target, daemon, lease_ms)
+        )
+        return bool(held)
+
+    async def release(self, target: str, daemon: str) -> None:
+        """Let another daemon send."""
+        await self._tools.link.script("release_target", (keys.sender(target),), (daemon,))
+
+    async def unsettled(self, target: str, after: str, limit: int) -> list[Event]:
+        """
+        Read what was read before and is not settled, after ``after``.
+
+        What the stream has lost meanwhile is settled, with an event that says so.
+        """
+        entries = await self._read(target, after, limit)
+        lost = [at for at, fields in entries if not fields]
+        if lost:
+            await self.settle(target, [at.decode() for at in lost])
+            await self._events.tell("mdmd.WebhookLost", None, target=target, events=str(len(lost)))
+        found = [self._events.event(at, fields) for at, fields in entries if fields]
+        # Only lost ones in this part: there may be more behind them.
+        if entries and not found:
+            return await self.unsettled(target, entries[-1][0].decode(), limit)
+        return found
+
+    async def more(self, target: str, limit: int) -> list[Event]:
+        """Read on in the stream."""
+        entries = await self._read(target, ">", limit)
+        return [self._events.event(at, fields) for at, fields in entries]
+
+    async def _read(self, target: str, after: str, limit: int) -> Any:
+        group = ("GROUP", target, _READER, "COUNT", limit)
+        found = await self._tools.link.call("XREADGROUP", *group, "STREAMS", keys.EVENTS, after)
+        return found[0][1] if found else []
+
+    async def again(self, id: str) -> Event | None:
+        """Read one event once more; None if the stream has lost it."""
+        entries = await self._tools.link.call("XRANGE", keys.EVENTS, id, id)
+        return self._events.event(*entries[0]) if entries else None
+
+    async def settle(self, target: str, ids: Sequence[str]) -> None:
+        """Note that these need not be sent (any more)."""
+        await self._tools.link.call("XACK", keys.EVENTS, target, *ids)
+
+    async def bury(self, target: str, id: str, reason: str, attempts: int) -> None:
+        """Make one a dead letter, with an event; the letter has the message too."""
+        args = (target, id, reason, attempts, DEAD_KEPT)
+        await self._tools.change("bury", (keys.dead_letters(target),), args)
+
+    async def dead(self, target: str, after: str = "0", limit: int = 100) -> list[DeadLetter]:
+        """Read dead letters after ``after``, oldest first."""
+        entries = await self._tools.link.call(
+            "XRANGE", keys.dead_letters(target), f"({after}", "+", "COUNT", limit
+        )
+        return [self._letter(at, fields) for at, fields in entries]
+
+    def _letter(self, at: bytes, fields: list[bytes]) -> DeadLetter:
+        id, reason, attempts, when = fields[1:8:2]  # bury.lua puts them before the event's own
+        return DeadLetter(
+            at.decode(),
+            self._events.event(id, fields[8:]),
+            reason.decode("utf-8", "replace"),
+            int(attempts),
+            int(when),
+        )
+
+    async def exhume(self, target: str, id: str) -> None:
+        """Forget a dead letter, because the target has it now."""
+        await self._tools.link.call("XDEL", keys.dead_letters(target), id)
+
+    async def rewind(self, target: str, to: str) -> None:
+        """
+        Make the target get everything after ``to`` (once more).
+
+        :raises BadRequest: ``to`` is no event id, or there never was such a target.
+        """
+        try:
+            await self._tools.link.call("XGROUP", "SETID", keys.EVENTS, target, to)
+        except ScriptError as error:
+            raise BadRequest(f"can't go back to {to[:40]!r}: {error.text}") from None
+
+    async def state(self, target: str) -> DeliveryState:
+        """Say how far a target is."""
+        groups, dead, sender = await self._tools.link.script(
+            "target_state",
+            (keys.EVENTS, keys.dead_letters(target), keys.sender(target)),
+            (target,),
+        )
+        it = dict(zip(groups[::2], groups[1::2], strict=True)) if groups else {}
+        behind = it.get(b"lag")
+        return DeliveryState(
+            target,
+            it.get(b"last-delivered-id", b"").decode(),
+            int(it.get(b"pending", 0)),
+            None if behind is None else int(behind),
+            int(dead),
+            (sender or b"").decode(),
+        )

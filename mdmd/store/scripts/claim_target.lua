@@ -1,0 +1,10 @@
+-- One daemon at a time sends to a webhook's target; its group begins with what comes now.
+-- KEYS: 1 event stream, 2 who sends     ARGV: 1 target, 2 daemon, 3 lease (ms)
+local holder = redis.call('GET', KEYS[2])
+if holder and holder ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+if not holder then
+  -- BUSYGROUP: it is there, as nearly always.
+  redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '$', 'MKSTREAM')
+end
+return 1

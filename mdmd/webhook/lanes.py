@@ -1,0 +1,152 @@
+"""
+What a target still has to get, and what may be sent to it now: pure bookkeeping, no I/O.
+
+A lane is an enrollment. Its events leave one after the other: the next one only
+when the one before was taken, or set aside. Lanes do not wait for each other.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from mdmd.interfaces import Event
+
+FIRST_RETRY = 0.2  # seconds
+GROWTH = 1.4  # with each failure; gentle, for a target that fails now and then is not to be left
+LAST_RETRY = 3600.0
+TROUBLE = 20  # failures in a row, of whatever events: the target itself is in trouble
+LONGEST_PAUSE = 300.0
+
+
+@attrs.define
+class Waiting:
+    """One event that the target has to get; the event itself may have been let go of."""
+
+    id: str
+    lane: str
+    event: Event | None
+    attempts: int = 0
+
+
+@attrs.define
+class _Lane:
+    name: str
+    waiting: deque[Waiting] = attrs.field(factory=deque)
+    at_work: bool = False  # its first one is being sent, or is waiting for its time
+
+
+class Lanes:
+    """
+    Who is next.
+
+    :param most: how many are sent at the same time.
+    :param chance: 0 <= value < 1; spreads retries.
+    """
+
+    def __init__(self, most: int, chance: Callable[[], float]) -> None:
+        self._most = most
+        self._chance = chance
+        self._lanes: dict[str, _Lane] = {}
+        self._ready: deque[_Lane] = deque()
+        self._later: list[tuple[float, int, _Lane]] = []
+        self._count = 0
+        self._sending = 0
+        self._failures = 0  # in a row, of the whole target
+        self._paused_until = 0.0
+        self._held: set[str] = set()
+        self.loaded = 0  # events held in memory, not only by their ids
+
+    def __len__(self) -> int:
+        """Count the events that are not settled."""
+        return len(self._held)
+
+    def __contains__(self, id: str) -> bool:
+        """Say whether an event is waiting or being sent."""
+        return id in self._held
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Take events in the order of the stream; those that are in already are passed over."""
+        for event in events:
+            if event.id in self._held:
+                continue
+            self._held.add(event.id)
+            self.loaded += 1
+            name = event.enrollment
+            lane = self._lanes.get(name)
+            if lane is None:
+                lane = self._lanes[name] = _Lane(name)
+            lane.waiting.append(Waiting(event.id, name, event))
+            if not lane.at_work:
+                lane.at_work = True
+                self._ready.append(lane)
+
+    def next(self, now: float) -> Waiting | None:
+        """Give what may be sent now, None if nothing may; :meth:`due` says when to ask again."""
+        while self._later and self._later[0][0] <= now:
+            self._ready.append(heapq.heappop(self._later)[2])
+        # While the target is in trouble one at a time tries whether it still is.
+        most = 1 if self._failures >= TROUBLE else self._most
+        if not self._ready or self._sending >= most or now < self._paused_until:
+            return None
+        self._sending += 1
+        return self._ready.popleft().waiting[0]
+
+    def due(self) -> float | None:
+        """Say when :meth:`next` may give something without anything happening before."""
+        if self._ready and self._paused_until:
+            return self._paused_until
+        return self._later[0][0] if self._later else None
+
+    def settled(self, one: Waiting, taken: bool = True) -> None:
+        """Let go of an event that was taken, or set aside; its lane goes on."""
+        self._sending -= 1
+        if taken:
+            self._failures, self._paused_until = 0, 0.0
+        lane = self._lanes[one.lane]
+        lane.waiting.popleft()
+        self._held.discard(one.id)
+        self._unload(one)
+        if lane.waiting:
+            self._ready.append(lane)
+        else:
+            del self._lanes[one.lane]
+
+    def failed(self, one: Waiting, now: float, wait: float | None = None) -> None:
+        """
+        Keep an event for later; its lane waits with it.
+
+        :param wait: seconds that the target asked for: then all lanes wait.
+        """
+        self._sending -= 1
+        one.attempts += 1
+        self._unload(one)
+        self._failures += 1
+        pause = wait or 0.0
+        if self._failures >= TROUBLE:
+            steps = min(self._failures - TROUBLE, 20)
+            pause = max(pause, self._spread(min(FIRST_RETRY * 2**steps, LONGEST_PAUSE)))
+        if pause:
+            self._paused_until = max(self._paused_until, now + pause)
+        delay = self._spread(min(FIRST_RETRY * GROWTH ** min(one.attempts - 1, 50), LAST_RETRY))
+        self._count += 1
+        heapq.heappush(self._later, (now + delay, self._count, self._lanes[one.lane]))
+
+    def _spread(self, seconds: float) -> float:
+        return seconds * (0.5 + self._chance())
+
+    def _unload(self, one: Waiting) -> None:
+        if one.event is not None:
+            one.event = None
+            self.loaded -= 1
+
+    def load(self, one: Waiting, event: Event) -> None:
+        """Put an event back that was let go of."""
+        one.event = event
+        self.loaded += 1
+
+    @property
+    def in_trouble(self) -> bool:
+        """Say whether the target takes nothing at all."""
+        return self._failures >= TROUBLE

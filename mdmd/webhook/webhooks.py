@@ -1,0 +1,125 @@
+"""All webhooks of a daemon, and what operators ask of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from mdmd.errors import NotHere
+from mdmd.interfaces import DeadLetter, DeliveryState, Event, IDeliveries, IFeed
+from mdmd.webhook.post import Outcome, Post
+from mdmd.webhook.sender import Sender
+from mdmd.webhook.target import Target
+
+
+@attrs.frozen
+class Standing:
+    """One target as an operator sees it."""
+
+    target: Target
+    state: DeliveryState
+    trouble: str  # what it said last to this daemon, if it did not take an event
+
+
+@attrs.frozen
+class Resent:
+    """What became of dead letters that were sent again."""
+
+    taken: int
+    failed: int
+    trouble: str
+
+
+class Webhooks:
+    """
+    The senders of all targets.
+
+    :param daemon: this daemon's name, unlike that of any other with the same store.
+    :raises BadCertificate: a target's CA can't be read.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        targets: Sequence[Target],
+        deliveries: IDeliveries,
+        feed: IFeed,
+        daemon: str,
+        version: str,
+        chance: Callable[[], float],
+    ) -> None:
+        self._reactor = reactor
+        self._deliveries = deliveries
+        self._senders = {
+            each.name: Sender(
+                reactor, each, Post(reactor, each, version), deliveries, feed, daemon, chance
+            )
+            for each in targets
+        }
+
+    def start(self) -> None:
+        """Begin to send."""
+        for sender in self._senders.values():
+            sender.start()
+
+    async def stop(self) -> None:
+        """End; another daemon may go on."""
+        for sender in self._senders.values():
+            await sender.stop()
+
+    async def standings(self) -> list[Standing]:
+        """Say how far each target is."""
+        return [
+            Standing(each.target, await self._deliveries.state(name), each.last_trouble)
+            for name, each in self._senders.items()
+        ]
+
+    async def test(self, name: str) -> Outcome:
+        """
+        Send an event that says it is a test, now.
+
+        :raises NotHere: no such webhook.
+        """
+        now = int(self._reactor.seconds() * 1000)
+        return await self._sender(name).post.deliver(Event(f"{now}-0", "mdmd.Test", "", {}, b""))
+
+    async def dead(self, name: str, after: str, limit: int) -> list[DeadLetter]:
+        """
+        Read dead letters.
+
+        :raises NotHere: no such webhook.
+        """
+        return await self._deliveries.dead(self._sender(name).target.name, after, limit)
+
+    async def resend(self, name: str, limit: int) -> Resent:
+        """
+        Send up to ``limit`` dead letters again, oldest first; those taken are dead no more.
+
+        :raises NotHere: no such webhook.
+        """
+        sender = self._sender(name)
+        taken, failed, trouble = 0, 0, ""
+        for letter in await self._deliveries.dead(name, "0", limit):
+            outcome = await sender.post.deliver(letter.event)
+            if outcome.taken:
+                await self._deliveries.exhume(name, letter.id)
+                taken += 1
+            else:
+                failed, trouble = failed + 1, outcome.reason
+        return Resent(taken, failed, trouble)
+
+    async def replay(self, name: str, after: str) -> None:
+        """
+        Send everything after the event ``after`` once more.
+
+        :raises NotHere: no such webhook.
+        :raises BadRequest: ``after`` is no event id.
+        """
+        sender = self._sender(name)
+        await self._deliveries.rewind(name, after)
+        sender.nudge()
+
+    def _sender(self, name: str) -> Sender:
+        if name not in self._senders:
+            raise NotHere(f"no webhook named {name[:40]!r} in the configuration")
+        return self._senders[name]
