@@ -564,3 +564,46 @@ class IDeliveries(Protocol):
 
     async def state(self, target: str) -> DeliveryState:
         """Say how far a target is."""
+
+
+@attrs.frozen
+class WebhookStanding:
+    """One webhook as an operator sees it."""
+
+    name: str
+    where: str  # scheme and host of the target; the rest of a URL may be a secret
+    topics: tuple[str, ...]
+    state: DeliveryState
+    trouble: str  # what the target said to this daemon when it did not take the last event
+
+
+@attrs.frozen
+class Resent:
+    """What became of dead letters that were sent again."""
+
+    taken: int
+    failed: int
+    trouble: str
+
+
+class IWebhooks(Protocol):
+    """What operators ask of webhooks; a name that is in no configuration raises NotHere."""
+
+    async def standings(self) -> list[WebhookStanding]:
+        """Say how far each target is."""
+
+    async def test(self, name: str) -> str:
+        """Send an event that says it is a test, now; "" if it was taken, else why not."""
+
+    async def dead(self, name: str, after: str, limit: int) -> list[DeadLetter]:
+        """Read dead letters after the dead letter ``after``, oldest first."""
+
+    async def resend(self, name: str, limit: int) -> Resent:
+        """Send the oldest dead letters again; those taken are dead no more."""
+
+    async def replay(self, name: str, after: str) -> None:
+        """
+        Send everything after the event ``after`` once more.
+
+        :raises BadRequest: ``after`` is no event id.
+        """

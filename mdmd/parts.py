@@ -13,6 +13,7 @@ import attrs
 from cryptography import x509
 
 from mdmd.config import Config
+from mdmd.config.options import Webhook
 from mdmd.errors import ConfigError, MdmdError
 from mdmd.mdm.profile import EnrollmentProfile, ScepPayload
 from mdmd.ops.operators import Operators
@@ -20,6 +21,8 @@ from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_der, is_issued_by, load_certificate
 from mdmd.pki.sealing import KEY_SIZE, Sealer
 from mdmd.web.tls import ServerContext
+from mdmd.webhook.road import read_roots
+from mdmd.webhook.target import Target
 
 Value = TypeVar("Value")
 
@@ -39,6 +42,7 @@ class Parts:
     sealer: Sealer = attrs.field(repr=False)
     apns_trust: bytes | None
     operators: Operators
+    webhooks: tuple[Target, ...] = ()
 
     @classmethod
     def read(cls, config: Config, filename: str) -> "Parts":
@@ -83,6 +87,7 @@ class _Reading:
         sealer = self._try("[store] sealing_key", lambda: _sealer(config.store.sealing_key))
         apns_trust = self._try("[apns] trust", lambda: _optional(config.apns.trust))
         operators = self._try("[mdmd] state", lambda: _operators(config))
+        webhooks = self._webhooks(config)
         # Spelled out for mypy: each is there when nothing went wrong.
         if (
             self.mistakes
@@ -105,7 +110,15 @@ class _Reading:
             sealer,
             apns_trust,
             operators,
+            webhooks,
         )
+
+    def _webhooks(self, config: Config) -> tuple[Target, ...]:
+        found = (
+            self._try(f"[webhook {name}]", lambda name=name, each=each: _webhook(name, each))  # type: ignore[misc]
+            for name, each in config.webhooks.items()
+        )
+        return tuple(each for each in found if each is not None)
 
     def _try(self, place: str, read: Callable[[], Value], quiet: bool = False) -> Value | None:
         try:
@@ -120,6 +133,23 @@ def _operators(config: Config) -> Operators:
     operators = Operators(config.state / OPERATORS)
     operators.all()
     return operators
+
+
+def _webhook(name: str, options: Webhook) -> Target:
+    roots = _optional(options.ca)
+    if roots is not None:
+        read_roots(roots)
+    return Target(
+        name=name,
+        url=options.url,
+        topics=options.topics,
+        key=b"" if options.key_file is None else _secret(options.key_file).encode(),
+        timeout=options.timeout,
+        roots=roots,
+        private=options.private,
+        keep_trying=options.keep_trying,
+        at_once=options.at_once,
+    )
 
 
 def enrollment_template(config: Config, parts: Parts) -> EnrollmentProfile:

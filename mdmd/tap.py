@@ -6,7 +6,10 @@ time in reverse: ports close first, the store last.
 """
 
 import os
+import random
+import secrets
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -41,6 +44,7 @@ from mdmd.parts import Parts, enrollment_template
 from mdmd.pki.scep import Responder, ScepAnswer
 from mdmd.service import Daemon, ExitStatus
 from mdmd.store.embedded import EmbeddedStore
+from mdmd.store.feed import Feed
 from mdmd.store.link import Link
 from mdmd.store.store import Settings as StoreSettings
 from mdmd.store.store import Store
@@ -49,6 +53,7 @@ from mdmd.web.channel import LimitedSite, Limits
 from mdmd.web.identity import Identities
 from mdmd.web.site import make_site
 from mdmd.web.tls import ServerContext, wrap
+from mdmd.webhook.webhooks import Webhooks
 
 log = Logger()
 
@@ -162,8 +167,14 @@ async def serve(reactor: Any, stack: AsyncExitStack, config: Config, parts: Part
     await _begin(stack, push.start, push.stop)
     waker = Waker(reactor, store.push, push, config.push.repeat)
     await _begin(stack, waker.start, waker.stop)
+    feed = await Feed.start(reactor, store.link)
+    stack.push_async_callback(feed.stop)
+    webhooks = _webhooks(reactor, parts, store, feed)
+    stack.push_async_callback(webhooks.stop)
+    webhooks.start()
     enqueuer = Enqueuer(store.fleet, waker)
-    await _serve_operators(reactor, stack, config, _desk(reactor, parts, store, waker, enqueuer))
+    desk = _desk(reactor, parts, store, waker, enqueuer, webhooks)
+    await _serve_operators(reactor, stack, config, desk)
     api = make_api(
         parts.api_key,
         store.fleet,
@@ -231,7 +242,22 @@ def _apns_settings(config: Config, parts: Parts) -> ApnsSettings:
     )
 
 
-def _desk(reactor: Any, parts: Parts, store: Store, waker: Waker, enqueuer: Enqueuer) -> Desk:
+def _webhooks(reactor: Any, parts: Parts, store: Store, feed: Feed) -> Webhooks:
+    # Unlike any other daemon with the same store, and any earlier one on this machine.
+    daemon = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return Webhooks(
+        *(reactor, parts.webhooks, store.deliveries, feed, daemon, version("mdmd"), random.random)
+    )
+
+
+def _desk(
+    reactor: Any,
+    parts: Parts,
+    store: Store,
+    waker: Waker,
+    enqueuer: Enqueuer,
+    webhooks: Webhooks,
+) -> Desk:
     return Desk(
         fleet=store.fleet,
         waker=waker,
@@ -242,6 +268,7 @@ def _desk(reactor: Any, parts: Parts, store: Store, waker: Waker, enqueuer: Enqu
         tail=Tail(store.fleet, reactor),
         clock=reactor,
         version=version("mdmd"),
+        webhooks=webhooks,
     )
 
 

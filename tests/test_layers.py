@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "sim": {"mdm", "pki", "errors"},
     "cli": {"config", "ops", "sim", "mdm", "pki", "errors"},
     "service": {"errors"},
-    "parts": {"config", "mdm", "ops", "pki", "web", "errors"},
+    "parts": {"config", "mdm", "ops", "pki", "web", "webhook", "errors"},
     "webhook": {"interfaces", "mdm", "errors"},
     "tap": None,  # the one place where things are put together
 }

@@ -272,6 +272,11 @@ class RoleTests(SynchronousTestCase):
         ("results.show", {"id": MAC}, Role.VIEWER),
         ("status.get", {}, Role.VIEWER),
         ("status.methods", {}, Role.VIEWER),
+        ("webhooks.dead", {"name": "siem"}, Role.VIEWER),
+        ("webhooks.replay", {"name": "siem", "after": "0"}, Role.OPERATOR),
+        ("webhooks.resend", {"name": "siem"}, Role.OPERATOR),
+        ("webhooks.show", {}, Role.VIEWER),
+        ("webhooks.test", {"name": "siem"}, Role.OPERATOR),
     )
 
     def allowed(self, role: Role, name: str, arguments: dict[str, object]) -> bool:

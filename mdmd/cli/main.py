@@ -35,6 +35,7 @@ GROUPS = (
     "pushcert",
     "operator",
     "server",
+    "webhooks",
 )
 
 _DEFAULTS = {"state": None, "config": None, "json": False}

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from mdmd.flow.enqueue import Enqueuer
-from mdmd.interfaces import IAudit, IFleet, IPushCertificates, IWaker
+from mdmd.interfaces import IAudit, IFleet, IPushCertificates, IWaker, IWebhooks
 from mdmd.ops.operators import Operators
 from mdmd.ops.tail import Tail
 
@@ -36,6 +36,7 @@ class Desk:
     tail: Tail
     clock: Any
     version: str = ""
+    webhooks: IWebhooks | None = None
     figures: Callable[[], Mapping[str, object]] = _nothing
 
     def now(self) -> int:

@@ -28,6 +28,7 @@ from mdmd.ops.subjects.operators import OperatorsSubject
 from mdmd.ops.subjects.push import Push
 from mdmd.ops.subjects.queue import Queue, Results
 from mdmd.ops.subjects.status import Status
+from mdmd.ops.subjects.webhooks import Webhooks
 
 log = Logger()
 
@@ -43,6 +44,7 @@ SUBJECTS: tuple[type[Subject], ...] = (
     Queue,
     Results,
     Status,
+    Webhooks,
 )
 
 _AUDITED = 500  # characters of one fact

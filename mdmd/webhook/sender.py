@@ -16,8 +16,8 @@ from mdmd.webhook.target import Target
 
 log = Logger()
 
-LEASE = 15.0  # seconds after which another daemon takes over
-RENEW = 5.0
+LEASE = 6.0  # seconds after which another daemon takes over
+RENEW = 1.5
 READ_AT_ONCE = 200  # events
 LOADED = 400  # events in memory with their messages
 HELD = 100_000  # unsettled ones by their ids alone

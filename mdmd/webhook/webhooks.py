@@ -2,37 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from typing import Any
-
-import attrs
+from urllib.parse import urlsplit
 
 from mdmd.errors import NotHere
-from mdmd.interfaces import DeadLetter, DeliveryState, Event, IDeliveries, IFeed
-from mdmd.webhook.post import Outcome, Post
+from mdmd.interfaces import DeadLetter, Event, IDeliveries, IFeed, Resent, WebhookStanding
+from mdmd.webhook.post import Post
 from mdmd.webhook.sender import Sender
 from mdmd.webhook.target import Target
 
 
-@attrs.frozen
-class Standing:
-    """One target as an operator sees it."""
-
-    target: Target
-    state: DeliveryState
-    trouble: str  # what it said last to this daemon, if it did not take an event
-
-
-@attrs.frozen
-class Resent:
-    """What became of dead letters that were sent again."""
-
-    taken: int
-    failed: int
-    trouble: str
-
-
 class Webhooks:
     """
-    The senders of all targets.
+    The senders of all targets; implements :class:`mdmd.interfaces.IWebhooks`.
 
     :param daemon: this daemon's name, unlike that of any other with the same store.
     :raises BadCertificate: a target's CA can't be read.
@@ -67,21 +48,28 @@ class Webhooks:
         for sender in self._senders.values():
             await sender.stop()
 
-    async def standings(self) -> list[Standing]:
+    async def standings(self) -> list[WebhookStanding]:
         """Say how far each target is."""
         return [
-            Standing(each.target, await self._deliveries.state(name), each.last_trouble)
+            WebhookStanding(
+                name,
+                _where(each.target.url),
+                each.target.topics,
+                await self._deliveries.state(name),
+                each.last_trouble,
+            )
             for name, each in self._senders.items()
         ]
 
-    async def test(self, name: str) -> Outcome:
+    async def test(self, name: str) -> str:
         """
-        Send an event that says it is a test, now.
+        Send an event that says it is a test, now; "" if it was taken, else why not.
 
         :raises NotHere: no such webhook.
         """
         now = int(self._reactor.seconds() * 1000)
-        return await self._sender(name).post.deliver(Event(f"{now}-0", "mdmd.Test", "", {}, b""))
+        event = Event(f"{now}-0", "mdmd.Test", "", {}, b"")
+        return (await self._sender(name).post.deliver(event)).reason
 
     async def dead(self, name: str, after: str, limit: int) -> list[DeadLetter]:
         """
@@ -123,3 +111,8 @@ class Webhooks:
         if name not in self._senders:
             raise NotHere(f"no webhook named {name[:40]!r} in the configuration")
         return self._senders[name]
+
+
+def _where(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
