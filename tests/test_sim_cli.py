@@ -79,8 +79,7 @@ class ProcessTests(TestCase):
         )
         ready = await devices.ready
         self.assertEqual((ready["enrolled"], ready["failed"]), (2, 0))
-        update = server.checkins[-2]  # the last is the bootstrap token
-        assert update["MessageType"] == "TokenUpdate"
+        update = next(each for each in server.checkins if each["MessageType"] == "TokenUpdate")
         token, magic = update["Token"], update["PushMagic"]
         assert isinstance(token, bytes)
         server.queue("SecurityInfo")

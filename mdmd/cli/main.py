@@ -26,6 +26,7 @@ GROUPS = (
     "init",
     "demo",
     "sim",
+    "doctor",
     "fleet",
     "send",
     "queue",

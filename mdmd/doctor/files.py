@@ -1,0 +1,114 @@
+"""The files that the configuration names: are they there, whole, and nobody else's to read?"""
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from mdmd.config import Config
+from mdmd.doctor.finding import Finding, failed, ok, warning
+from mdmd.errors import BadCertificate
+from mdmd.pki.certificates import is_ca, load_certificate, load_key, matches
+
+_SPACE = 1 << 30  # bytes free below which we warn
+
+
+def check_files(config: Config, now: datetime | None = None) -> Iterator[Finding]:
+    """Look at every file, without the daemon."""
+    moment = now or datetime.now(UTC)
+    yield from _secrets(config)
+    yield from _authority(config, moment)
+    yield from _pair("site certificate", config.site.certificate, config.site.key)
+    yield _space(config.state)
+
+
+def _secrets(config: Config) -> Iterator[Finding]:
+    secret = {
+        "sealing key": config.store.sealing_key,
+        "CA key": config.ca.key,
+        "site key": config.site.key,
+        "API key": config.api.key_file,
+        "SCEP challenge": config.scep.challenge_file,
+    }
+    if config.manhole.enabled:
+        secret["manhole key"] = config.manhole.host_key
+    bad = False
+    for name, path in secret.items():
+        for finding in _secret(name, path):
+            bad = True
+            yield finding
+    if not bad:
+        yield ok("file modes", f"{len(secret)} secret files, all for their owner only")
+
+
+def _secret(name: str, path: Path) -> Iterator[Finding]:
+    try:
+        about = path.stat()
+    except PermissionError:
+        yield failed(name, f"{path}: not ours to look at", "run mdmctl doctor as root or as mdmd")
+        return
+    except OSError as error:
+        yield failed(name, f"{path}: {error.strerror}", "mdmctl init makes what is missing")
+        return
+    mode = stat.S_IMODE(about.st_mode)
+    if mode & 0o077:
+        text = f"{path} has mode {mode:04o}: others than its owner can use it"
+        yield failed(name, text, f"chmod 600 {path}")
+
+
+def _authority(config: Config, now: datetime) -> Iterator[Finding]:
+    yield from _pair("device CA", config.ca.certificate, config.ca.key)
+    try:
+        certificate = load_certificate(config.ca.certificate.read_bytes())
+        if not is_ca(certificate):
+            text = f"{config.ca.certificate} is not the certificate of a CA"
+            yield failed("device CA", text, "mdmctl init makes one; devices have to enroll again")
+            return
+    except (OSError, BadCertificate):
+        return  # _pair has said so
+    left = certificate.not_valid_after_utc - now
+    if left.days < 366:
+        text = f"ends on {certificate.not_valid_after_utc:%Y-%m-%d}; identities can't last longer"
+        yield warning("device CA", text, "plan a new CA: every device has to enroll again")
+    elif certificate.not_valid_before_utc > now:
+        text = f"valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        yield failed("clock", text, "set this machine's clock")
+
+
+def _pair(name: str, certificate: Path, key: Path) -> Iterator[Finding]:
+    path = certificate
+    try:
+        read = load_certificate(path.read_bytes())
+        path = key
+        held = load_key(path.read_bytes())
+    except OSError as error:
+        yield failed(name, f"{path}: {error.strerror}", "mdmctl init makes what is missing")
+    except BadCertificate as error:
+        yield failed(name, f"{path}: {error}", "restore both files from a backup")
+    else:
+        if matches(read, held):
+            yield ok(name, f"{_name(read)}, until {read.not_valid_after_utc:%Y-%m-%d}")
+        else:
+            text = f"{key} is not the key of {certificate}"
+            yield failed(name, text, "put the files of one pair together")
+
+
+def _name(certificate: x509.Certificate) -> str:
+    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(names[0].value) if names else certificate.subject.rfc4514_string()
+
+
+def _space(state: Path) -> Finding:
+    try:
+        free = shutil.disk_usage(state).free
+        inodes = os.statvfs(state).f_favail
+    except OSError as error:
+        return failed("state folder", f"{state}: {error.strerror}", "mdmctl init makes it")
+    if free < _SPACE or inodes < 1000:
+        text = f"{free >> 20} MB and {inodes} files free under {state}"
+        return warning("disk", text, "make room: a store that can't write refuses everything")
+    return ok("disk", f"{free >> 30} GB free under {state}")

@@ -1,0 +1,229 @@
+"""The device site, seen as a device sees it: name, chain, expiry, SCEP, the profile."""
+
+import http.client
+import socket
+import ssl
+from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime
+from typing import Protocol
+from urllib.parse import SplitResult, urlsplit
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from mdmd.config import Config
+from mdmd.config.endpoints import endpoint_values
+from mdmd.doctor.finding import Finding, failed, ok, skipped, warning
+from mdmd.errors import BadCertificate, BadMessage
+from mdmd.pki.certificates import certificate_pem, fingerprint, is_issued_by, load_certificate
+from mdmd.pki.scep_client import read_ca
+
+_TIMEOUT = 8.0  # seconds
+_SOON = 30  # days
+_LONGEST = 825  # days; Apple's devices refuse longer ones of any CA
+
+
+class Said(Protocol):
+    """A finding of the profile check."""
+
+    @property
+    def path(self) -> str:
+        """Where in the profile."""
+
+    @property
+    def text(self) -> str:
+        """What is wrong there."""
+
+    @property
+    def warning(self) -> bool:
+        """Say whether a device would still take it."""
+
+
+Judge = Callable[[bytes, datetime, Collection[str]], tuple[str, Collection[Said]]]
+
+
+@attrs.frozen
+class _Seen:
+    """What one connection showed."""
+
+    certificate: x509.Certificate
+    version: str
+
+
+def check_site(
+    config: Config, topics: Collection[str], judge: Judge, now: datetime | None = None
+) -> Iterator[Finding]:
+    """
+    Connect as a device does, to public_url.
+
+    :param topics: of the push certificates installed; none: not known.
+    :param judge: the profile check.
+    """
+    moment = now or datetime.now(UTC)
+    url = urlsplit(config.mdmd.public_url)
+    host, port = url.hostname or "", url.port or 443
+    context = _trust(config)
+    try:
+        seen = _look(host, port, context)
+    except ssl.SSLCertVerificationError as error:
+        yield _untrusted(error, host)
+        return
+    except (OSError, ssl.SSLError) as error:
+        yield from _unreachable(config, host, port, error)
+        return
+    yield ok("site", f"{config.mdmd.public_url}: {seen.version}, chain and name hold")
+    yield from _certificate(config, seen, moment)
+    yield _scep(config, url, context)
+    yield from _enroll(config, url, context, topics, judge, moment)
+
+
+def _trust(config: Config) -> ssl.SSLContext:
+    """Trust what a device trusts: the system's roots, and our CA if the profile brings it."""
+    context = ssl.create_default_context()
+    try:
+        authority = load_certificate(config.ca.certificate.read_bytes())
+        site = load_certificate(config.site.certificate.read_bytes())
+        if is_issued_by(site, authority):
+            context.load_verify_locations(cadata=certificate_pem(authority).decode())
+    except (OSError, BadCertificate):
+        pass  # said elsewhere
+    return context
+
+
+def _look(host: str, port: int, context: ssl.SSLContext) -> _Seen:
+    with (
+        socket.create_connection((host, port), _TIMEOUT) as plain,
+        context.wrap_socket(plain, server_hostname=host) as tls,
+    ):
+        der = tls.getpeercert(binary_form=True) or b""
+        return _Seen(load_certificate(der), tls.version() or "")
+
+
+_REMEDIES = (
+    ("expired", "renew it, then: systemctl reload mdmd"),
+    ("not yet valid", "set this machine's clock"),
+    ("ostname mismatch", "get a certificate for the host name of public_url"),
+    ("IP address mismatch", "get a certificate for the address, or use a name in public_url"),
+    ("unable to get local issuer", "append the intermediate certificates to [site] certificate"),
+    ("self-signed", "put a certificate that devices trust into [site] certificate"),
+    ("self signed", "put a certificate that devices trust into [site] certificate"),
+)
+
+
+def _untrusted(error: ssl.SSLCertVerificationError, host: str) -> Finding:
+    why = error.verify_message
+    remedy = next((text for word, text in _REMEDIES if word in why), "look at the chain")
+    return failed("site", f"devices refuse the certificate that {host} shows: {why}", remedy)
+
+
+def _unreachable(config: Config, host: str, port: int, error: Exception) -> Iterator[Finding]:
+    why = getattr(error, "strerror", None) or str(error)
+    text = f"{host} port {port}: {why}"
+    local = _local_port(config)
+    if local and _answers(local):
+        remedy = f"the site answers here on port {local}: check DNS, firewall and port forwarding"
+        yield failed("site", text, remedy)
+    else:
+        yield failed("site", text, "start the daemon: systemctl start mdmd")
+    yield skipped("SCEP", "the site can't be reached")
+    yield skipped("profile", "the site can't be reached")
+
+
+def _local_port(config: Config) -> int:
+    for each in config.site.listen:
+        kind, values = endpoint_values(each)
+        if kind in ("tcp", "tcp6") and values.get("port", "").isdigit():
+            return int(values["port"])
+    return 0
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), _TIMEOUT).close()
+    except OSError:
+        return False
+    return True
+
+
+def _certificate(config: Config, seen: _Seen, now: datetime) -> Iterator[Finding]:
+    certificate = seen.certificate
+    left = (certificate.not_valid_after_utc - now).days
+    length = (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days
+    if left < _SOON:
+        text = f"ends in {left} days"
+        yield warning("site certificate", text, "renew it, then: systemctl reload mdmd")
+    if isinstance(certificate.signature_hash_algorithm, hashes.SHA1):
+        yield failed("site certificate", "signed with SHA-1", "get one signed with SHA-256")
+    if length > _LONGEST:
+        text = f"valid for {length} days; Apple's devices refuse more than {_LONGEST}"
+        yield failed("site certificate", text, "get one for a shorter time")
+    try:
+        on_disk = load_certificate(config.site.certificate.read_bytes())
+    except (OSError, BadCertificate):
+        return
+    if fingerprint(on_disk) != fingerprint(certificate):
+        text = f"what is served is not what is in {config.site.certificate}"
+        yield warning("site certificate", text, "systemctl reload mdmd, or look at the proxy")
+
+
+def _get(url: SplitResult, context: ssl.SSLContext, path: str) -> tuple[int, bytes]:
+    host = url.hostname or ""
+    connection = http.client.HTTPSConnection(host, url.port, timeout=_TIMEOUT, context=context)
+    try:
+        connection.request("GET", f"{url.path.rstrip('/')}{path}")
+        response = connection.getresponse()
+        return response.status, response.read(4 << 20)
+    finally:
+        connection.close()
+
+
+def _scep(config: Config, url: SplitResult, context: ssl.SSLContext) -> Finding:
+    remedy = "what answers at public_url is not this mdmd: look at the proxy"
+    try:
+        status, body = _get(url, context, "/scep?operation=GetCACert")
+        if status != 200:
+            return failed("SCEP", f"GetCACert is answered with {status}", remedy)
+        served = read_ca(body).certificate
+        own = load_certificate(config.ca.certificate.read_bytes())
+    except (OSError, http.client.HTTPException, BadCertificate) as error:
+        return failed("SCEP", f"GetCACert: {error}", remedy)
+    if fingerprint(served) != fingerprint(own):
+        return failed("SCEP", "another CA answers than [ca] certificate", remedy)
+    return ok("SCEP", f"answers at {config.mdmd.public_url}/scep with our CA")
+
+
+def _enroll(
+    config: Config,
+    url: SplitResult,
+    context: ssl.SSLContext,
+    topics: Collection[str],
+    judge: Judge,
+    now: datetime,
+) -> Iterator[Finding]:
+    if config.enroll.access == "off":
+        yield skipped("profile", "[enroll] access = off: nobody gets it here")
+        return
+    try:
+        status, body = _get(url, context, "/enroll")
+    except (OSError, http.client.HTTPException) as error:
+        yield failed("profile", f"/enroll: {error}", "look at the daemon's log")
+        return
+    if status == 404:
+        text = "there is none: no push certificate is installed"
+        yield failed("profile", text, "mdmctl pushcert install FILE")
+        return
+    if status != 200:
+        yield failed("profile", f"/enroll is answered with {status}", "look at the daemon's log")
+        return
+    try:
+        _, found = judge(body, now, topics)
+    except BadMessage as error:
+        yield failed("profile", f"/enroll: {error}", "what answers at public_url is not mdmd")
+        return
+    for each in found:
+        text = f"{each.path or 'the profile'} {each.text}"
+        grade = warning if each.warning else failed
+        yield grade("profile", text, "look at [enroll] and [mdmd] in the configuration")
+    if not found:
+        yield ok("profile", f"{len(body)} bytes, and a device would take it")

@@ -1,0 +1,344 @@
+"""``mdmctl doctor`` finds what is wrong, says it in one line, and knows what to do about it."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from mdmd.config import load
+from mdmd.doctor.apns import check_apns, check_push_certificates
+from mdmd.doctor.files import check_files
+from mdmd.doctor.finding import Finding, Grade
+from mdmd.doctor.redis import Client
+from mdmd.doctor.site import check_site
+from mdmd.doctor.store import check_store
+from mdmd.doctor.system import check_limits
+from mdmd.pki.authority import CertificateAuthority
+from mdmd.pki.certificates import certificate_pem, key_pem
+from mdmd.sim.standin import make_push_certificate
+from mdmd.store.address import Address
+from tests.daemonhelp import BIN, RunningDaemon, free_port, redis_server
+
+TOPIC = "com.apple.mgmt.External.7faed215-0000-4618-a210-000000000000"
+NOW = datetime.now(UTC)
+
+
+def told(findings: Any, subject: str) -> list[Finding]:
+    return [each for each in findings if each.subject == subject]
+
+
+def nothing(*_: object) -> Any:
+    """A profile check that finds nothing."""
+    return "", []
+
+
+class ApnsProcess:
+    """The stand-in for APNs as a process."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="apns-", dir="/tmp")
+        self.process = subprocess.Popen(
+            [BIN / "mdmctl", "--json", "sim", "apns", "--dir", self.folder, "--topic", TOPIC],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.port = json.loads(self.process.stdout.readline())["port"]
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.communicate()
+        shutil.rmtree(self.folder)
+
+
+class RunningTests(SynchronousTestCase):
+    """A server that runs, with something wrong with it."""
+
+    daemon: ClassVar[RunningDaemon]
+    apns: ClassVar[ApnsProcess]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.apns = ApnsProcess()
+        place = f"port = {cls.apns.port}\ntrust = {cls.apns.folder}/ca.pem"
+        cls.daemon = RunningDaemon()
+        text = cls.daemon.config.read_text()
+        section = text.partition("[apns]\n")[2].partition("\n\n")[0]
+        cls.daemon.config.write_text(text.replace(section, f"host = localhost\n{place}"))
+        cls.daemon.start()
+        pem = cls.daemon.state / "push.pem"
+        pem.write_bytes(make_push_certificate(TOPIC))
+        done = cls.daemon.mdmctl("pushcert", "install", str(pem))
+        assert done.returncode == 0, done
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.daemon.close()
+        cls.apns.close()
+
+    def doctor(self, *words: str) -> tuple[int, list[dict[str, str]]]:
+        ran = subprocess.run(
+            [BIN / "mdmctl", "--json", "--config", self.daemon.config, "doctor", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        self.assertEqual(ran.stderr, "")
+        return ran.returncode, json.loads(ran.stdout)
+
+    def test_healthy(self) -> None:
+        """With a push certificate all is well, and each subject has been looked at."""
+        status, findings = self.doctor()
+        wrong = [each for each in findings if each["grade"] == "failed"]
+        self.assertEqual((status, wrong), (0, []))
+        well = {each["subject"] for each in findings if each["grade"] == "ok"}
+        self.assertLessEqual(
+            {
+                *("configuration", "file modes", "device CA", "site certificate", "disk"),
+                *("daemon", "store", "persistence", "memory", "latency", "push certificate"),
+                *("site", "SCEP", "profile", "APNs"),
+            },
+            well,
+        )
+
+    def test_for_people(self) -> None:
+        """A line for each finding, a line for each remedy, and the sum."""
+        secret = self.daemon.state / "sealing.key"
+        secret.chmod(0o644)
+        self.addCleanup(secret.chmod, 0o600)
+        done = self.daemon.mdmctl("doctor", "--offline")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"→ chmod 600 {secret}\n", done.stdout)
+        self.assertIn("1 of these have to be put right\n", done.stdout)
+
+    def test_mistake_in_the_configuration(self) -> None:
+        """Each mistake is a finding; nothing else is looked at."""
+        text = self.daemon.config.read_text()
+        self.daemon.config.write_text(f"{text}[site]\n[nonsense]\nx = 1\n")
+        self.addCleanup(self.daemon.config.write_text, text)
+        status, findings = self.doctor()
+        self.assertEqual((status, {each["subject"] for each in findings}), (1, {"configuration"}))
+
+    def test_certificate_for_another_name(self) -> None:
+        """What a device would say of it, and what is to be done."""
+        config = load(self.daemon.config)
+        url = config.mdmd.public_url.replace("localhost", "127.0.0.1")
+        other = attrs.evolve(config, mdmd=attrs.evolve(config.mdmd, public_url=url))
+        (finding,) = check_site(other, [], nothing)
+        self.assertEqual(finding.grade, Grade.FAILED)
+        self.assertIn("IP address mismatch", finding.text)
+        self.assertIn("get a certificate for the address", finding.remedy)
+
+    def test_untrusted_certificate(self) -> None:
+        """A CA that no device knows of is not a CA."""
+        config = load(self.daemon.config)
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        other = CertificateAuthority.create("Another", kind="ec")
+        (folder / "ca.pem").write_bytes(certificate_pem(other.certificate))
+        changed = attrs.evolve(config, ca=attrs.evolve(config.ca, certificate=folder / "ca.pem"))
+        (finding,) = check_site(changed, [], nothing)
+        self.assertIn("devices refuse the certificate", finding.text)
+
+    def test_not_reloaded(self) -> None:
+        """A new file that the daemon has not read yet; one that ends soon, once it has."""
+        state = self.daemon.state
+        pair = [state / "tls" / "site.pem", state / "tls" / "site.key"]
+        for path, content in [(each, each.read_bytes()) for each in pair]:
+            self.addCleanup(path.write_bytes, content)
+        authority = CertificateAuthority.load(
+            (state / "ca" / "ca.pem").read_bytes(), (state / "ca" / "ca.key").read_bytes()
+        )
+        certificate, key = authority.issue_server(["localhost"], days=5)
+        (state / "tls" / "site.pem").write_bytes(certificate_pem(certificate))
+        (state / "tls" / "site.key").write_bytes(key_pem(key))
+        found = told(check_site(load(self.daemon.config), [], nothing), "site certificate")
+        self.assertEqual([each.grade for each in found], [Grade.WARNING])
+        self.assertIn("systemctl reload", found[0].remedy)
+
+    def test_soon_over(self) -> None:
+        """A certificate with a month to live is a warning."""
+        config = load(self.daemon.config)
+        later = NOW + timedelta(days=710)
+        found = told(check_site(config, [], nothing, later), "site certificate")
+        self.assertEqual([each.grade for each in found], [Grade.WARNING])
+        self.assertRegex(found[0].text, r"ends in \d+ days")
+
+    def test_apns_unreachable(self) -> None:
+        """A closed port, and what is to be opened."""
+        config = load(self.daemon.config)
+        closed = attrs.evolve(config, apns=attrs.evolve(config.apns, port=free_port()))
+        (finding,) = check_apns(closed)
+        self.assertEqual(finding.grade, Grade.FAILED)
+        self.assertIn("refused", finding.text)
+        proxied = attrs.evolve(
+            config, apns=attrs.evolve(config.apns, proxy=f"http://localhost:{free_port()}")
+        )
+        (finding,) = check_apns(proxied)
+        self.assertIn("without the proxy", finding.remedy)
+
+    def test_apns_in_the_middle(self) -> None:
+        """Somebody on the way who opens TLS is told of as such."""
+        config = load(self.daemon.config)
+        trusting = attrs.evolve(config, apns=attrs.evolve(config.apns, trust=None))
+        (finding,) = check_apns(trusting)
+        self.assertIn("something on the way opens TLS", finding.remedy)
+
+    def test_open_files(self) -> None:
+        """The limit is the running daemon's, not ours."""
+        config = load(self.daemon.config)
+        many = attrs.evolve(config, site=attrs.evolve(config.site, max_connections=1_000_000))
+        (finding,) = check_limits(many, self.daemon.state / "mdmd.sock")
+        self.assertEqual(finding.grade, Grade.WARNING)
+
+
+class StoppedTests(SynchronousTestCase):
+    """A state folder, and no daemon."""
+
+    def setUp(self) -> None:
+        self.state = Path(tempfile.mkdtemp(prefix="mdmd-", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, self.state)
+        subprocess.run(
+            [BIN / "mdmctl", "--state", self.state, "init", "--hostname", "localhost"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        self.config = load(self.state / "mdmd.conf")
+
+    def test_down(self) -> None:
+        """It works while the daemon is down, and says so once."""
+        ran = subprocess.run(
+            [BIN / "mdmctl", "--json", "--state", self.state, "doctor", "--offline"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        findings = json.loads(ran.stdout)
+        failed = [each["subject"] for each in findings if each["grade"] == "failed"]
+        self.assertEqual((ran.returncode, failed), (1, ["daemon"]))
+
+    def test_nobody_there(self) -> None:
+        """The site can't be reached: not a traceback, but what to start."""
+        url = f"https://localhost:{free_port()}"
+        config = attrs.evolve(self.config, mdmd=attrs.evolve(self.config.mdmd, public_url=url))
+        found = list(check_site(config, [], nothing))
+        self.assertEqual(found[0].grade, Grade.FAILED)
+        self.assertEqual({each.grade for each in found[1:]}, {Grade.SKIPPED})
+
+    def test_files(self) -> None:
+        """Missing, readable by others, damaged, of two pairs: each has its line and remedy."""
+        tls = self.state / "tls"
+        cases = {
+            ("sealing key", "No such file"): lambda: (self.state / "sealing.key").unlink(),
+            ("API key", "has mode 0640"): lambda: (self.state / "api.key").chmod(0o640),
+            ("site certificate", "site.pem"): lambda: (self.state / "tls" / "site.pem").write_text(
+                "x"
+            ),
+            ("device CA", "ca.key is not the key of"): lambda: shutil.copy(
+                tls / "site.key", self.state / "ca" / "ca.key"
+            ),
+        }
+        self.assertEqual({each.grade for each in check_files(self.config)}, {Grade.OK})
+        for break_it in cases.values():
+            break_it()
+        found = [each for each in check_files(self.config) if each.grade is Grade.FAILED]
+        for subject, text in cases:
+            matching = [each for each in found if each.subject == subject and text in each.text]
+            self.assertEqual(len(matching), 1, (subject, found))
+            self.assertTrue(matching[0].remedy)
+
+    def test_authority_ends(self) -> None:
+        """A year before the CA ends there is a warning."""
+        found = told(check_files(self.config, NOW + timedelta(days=3400)), "device CA")
+        self.assertEqual([each.grade for each in found], [Grade.OK, Grade.WARNING])
+
+    def test_push_certificates(self) -> None:
+        """None, over, soon over, one that devices need and nobody has."""
+        day = 86400
+        now = NOW.timestamp()
+        grades = [
+            each.grade
+            for each in check_push_certificates(
+                [
+                    {"topic": "good", "not_after": int(now + 300 * day), "enrolled": 1},
+                    {"topic": "soon", "not_after": int(now + 3 * day), "enrolled": 1},
+                    {"topic": "over", "not_after": int(now - 3 * day), "enrolled": 1},
+                    {"topic": "gone", "not_after": 0, "enrolled": 7},
+                ],
+                NOW,
+            )
+        ]
+        self.assertEqual(grades, [Grade.OK, Grade.WARNING, Grade.FAILED, Grade.FAILED])
+        (finding,) = check_push_certificates([])
+        self.assertIn("pushcert install", finding.remedy)
+        (finding,) = check_push_certificates(None)
+        self.assertEqual(finding.grade, Grade.SKIPPED)
+
+
+class StoreTests(SynchronousTestCase):
+    """Redis servers as people have them."""
+
+    def setUp(self) -> None:
+        binary = shutil.which("redis-server") or shutil.which("valkey-server")
+        if binary is None:
+            self.skipTest("no redis-server or valkey-server is installed")
+        server = redis_server(binary)
+        self.url = server.__enter__()
+        self.addCleanup(server.__exit__, None, None, None)
+        self.client = Client(Address("unix", path=self.url.removeprefix("unix://")))
+        self.addCleanup(self.client.close)
+
+    def check(self, **changes: str) -> list[Finding]:
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        path = folder / "mdmd.conf"
+        values = {"redis": self.url, **changes}
+        lines = "".join(f"{key} = {value}\n" for key, value in values.items())
+        path.write_text(
+            f"[mdmd]\nstate = {folder}\npublic_url = https://localhost\n[store]\n{lines}"
+        )
+        return list(check_store(load(path)))
+
+    def test_well(self) -> None:
+        """An append-only, quick one that keeps what it has."""
+        self.assertEqual({each.grade for each in self.check()}, {Grade.OK})
+
+    def test_evicting(self) -> None:
+        """A store that evicts is refused: it would forget enrollments."""
+        self.client.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        (finding,) = told(self.check(), "memory")
+        self.assertEqual(finding.grade, Grade.FAILED)
+        self.assertIn("noeviction", finding.remedy)
+
+    def test_full(self) -> None:
+        """One that is nearly full is a warning."""
+        used = self.client.ask("INFO", "memory").split(b"used_memory:")[1].split(b"\r\n")[0]
+        self.client.ask("CONFIG", "SET", "maxmemory", int(used) + 100_000)
+        (finding,) = told(self.check(), "memory")
+        self.assertEqual(finding.grade, Grade.WARNING)
+
+    def test_not_lasting(self) -> None:
+        """Without an append-only file a crash loses what devices were told is safe."""
+        self.client.ask("CONFIG", "SET", "appendonly", "no")
+        (finding,) = told(self.check(), "persistence")
+        self.assertIn("appendonly yes", finding.remedy)
+
+    def test_wrong_password(self) -> None:
+        """Refused is not the same as down; the password is not shown."""
+        self.client.ask("CONFIG", "SET", "requirepass", "s3cret")
+        url = self.url.replace("unix://", "unix://:wr0ng@")
+        (finding,) = self.check(redis=url)
+        self.assertEqual(finding.grade, Grade.FAILED)
+        self.assertNotIn("wr0ng", finding.text)
+
+    def test_down(self) -> None:
+        """A server that is not there."""
+        (finding,) = self.check(redis="unix:///nowhere/redis.sock")
+        self.assertEqual(finding.grade, Grade.FAILED)
