@@ -47,7 +47,7 @@ class InventoryTests(StoreCase):
         await self.store.inventory.learn(mac.enrollment, fields, MS)
         self.assertEqual(await self.told(mac), fields)
         self.assertEqual(await self.told(mac, "Half", "Nothing"), {"Half": 0.5})
-        size = await self.store.link.call("MEMORY", "USAGE", f"mdmd:{{{mac.enrollment}}}:i:")
+        size = await self.store.link.call("MEMORY", "USAGE", f"mdmd:{{{mac.enrollment}}}:i")
         self.assertLess(size, 20_000)
 
     async def test_the_record_tells_the_current_system(self) -> None:

@@ -23,6 +23,7 @@ from mdmd.interfaces import Decision, DuePush, Identity, Policy, Priority, PushO
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
 from mdmd.mdm.report import Report, Status
+from mdmd.store import keys
 from mdmd.store.link import ScriptError, script_named
 from mdmd.store.store import Settings, Store
 from mdmd.store.wire import Word, encode
@@ -328,8 +329,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def secret(self, one: EnrollmentID) -> bytes:
         """The sealed token, which tells whether another came since."""
-        name = f"mdmd:{{{one.device}}}:p:{one.channel}"
-        return bytes(run(self.link.call("GET", name)) or b"")
+        return bytes(run(self.link.call("GET", keys.push(one))) or b"")
 
     @rule(decision=st.sampled_from(list(Decision)), again=st.sampled_from([None, 120_000]))
     def pushed(self, decision: Decision, again: int | None) -> None:

@@ -154,7 +154,7 @@ class QueueTests(StoreCase):
         self.clock.advance(self.settings.results_age)
         self.assertEqual(await mac.results(), [])
         await mac.acknowledges("NEW")
-        self.assertEqual(await self.link.call("LLEN", self.only(await self.keys("*:r:"))), 1)
+        self.assertEqual(await self.link.call("LLEN", self.only(await self.keys("*:r"))), 1)
 
     async def keys(self, pattern: str) -> list[bytes]:
         return await self.link.call("KEYS", f"mdmd:{pattern}")

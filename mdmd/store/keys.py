@@ -2,9 +2,8 @@
 The one place of key names and encodings; docs/store.md describes each key.
 
 All of a device is under ``mdmd:{UDID}:``, so that it lives in one slot of a
-cluster. Where a device and its user channels have a key each, the channel is
-the end of the name and empty for the device's own: a script makes a channel's
-key by adding the channel to the device's.
+cluster. Where a device and its user channels have a key each, the channel's
+ends with ``:channel``: a script makes it by adding that to the device's.
 """
 
 import re
@@ -39,12 +38,14 @@ def device_key(enrollment: EnrollmentID, name: str) -> bytes:
 
 def channel_key(enrollment: EnrollmentID, name: str) -> bytes:
     """Name a key that each channel has of its own."""
-    return f"mdmd:{{{enrollment.device}}}:{name}:{enrollment.channel}".encode()
+    if enrollment.channel:
+        return f"mdmd:{{{enrollment.device}}}:{name}:{enrollment.channel}".encode()
+    return f"mdmd:{{{enrollment.device}}}:{name}".encode()
 
 
 def device_record(enrollment: EnrollmentID) -> bytes:
     """The hash of the device's own enrollment, which has the pin."""
-    return device_key(enrollment, "e:")
+    return device_key(enrollment, "e")
 
 
 def record(enrollment: EnrollmentID) -> bytes:

@@ -26,8 +26,8 @@ put_away(unlock, 'unlock')
 if not renewal then put_away(bootstrap, 'bootstrap') end
 
 -- Its queue leaves its place at once; `supersede` moves what is in there into the results.
-local function end_queue(channel)
-  local q, s, x, xs = queue .. channel, sent .. channel, ended .. channel, ended_sent .. channel
+local function end_queue(suffix)
+  local q, s, x, xs = queue .. suffix, sent .. suffix, ended .. suffix, ended_sent .. suffix
   if redis.call('EXISTS', q) == 1 then
     if redis.call('RENAMENX', q, x) == 0 then
       redis.call('ZUNIONSTORE', x, 2, x, q)
@@ -51,10 +51,11 @@ end
 disable(record, member)
 local left = {'', end_queue('')}
 for _, channel in ipairs(redis.call('HKEYS', channels)) do
-  disable(record .. channel, member .. ':' .. channel)
-  put_away(push .. channel, 'push:' .. channel)
+  local suffix = ':' .. channel
+  disable(record .. suffix, member .. suffix)
+  put_away(push .. suffix, 'push' .. suffix)
   left[#left + 1] = channel
-  left[#left + 1] = end_queue(channel)
+  left[#left + 1] = end_queue(suffix)
 end
 
 if fingerprint == '' then

@@ -16,7 +16,7 @@ end
 disable(record, ARGV[11])
 if ARGV[12] == '' then
   for _, channel in ipairs(redis.call('HKEYS', channels)) do
-    disable(record .. channel, ARGV[11] .. ':' .. channel)
+    disable(record .. ':' .. channel, ARGV[11] .. ':' .. channel)
   end
 end
 if redis.call('EXISTS', record) == 1 then redis.call('HSET', record, 'seen', ARGV[1]) end
