@@ -14,12 +14,12 @@ from cryptography import x509
 
 from mdmd.config import Config
 from mdmd.config.options import Webhook
+from mdmd.enrolling import EnrollFiles, read_enroll_files
 from mdmd.errors import ConfigError, MdmdError
-from mdmd.mdm.profile import EnrollmentProfile, ScepPayload
 from mdmd.ops.operators import Operators
 from mdmd.pki.authority import CertificateAuthority
-from mdmd.pki.certificates import certificate_der, is_issued_by, load_certificate
-from mdmd.pki.sealing import KEY_SIZE, Sealer
+from mdmd.pki.certificates import load_certificate
+from mdmd.pki.sealing import CA_KEY, KEY_SIZE, Sealer
 from mdmd.web.tls import ServerContext
 from mdmd.webhook.road import read_roots
 from mdmd.webhook.target import Target
@@ -43,6 +43,7 @@ class Parts:
     apns_trust: bytes | None
     operators: Operators
     webhooks: tuple[Target, ...] = ()
+    enrolling: EnrollFiles = attrs.field(factory=EnrollFiles)
 
     @classmethod
     def read(cls, config: Config, filename: str) -> "Parts":
@@ -68,8 +69,12 @@ class _Reading:
 
     def parts(self, config: Config) -> Parts | None:
         """Read them all; None when one of them can't be used."""
-        authority = self._try("[ca] certificate", lambda: _authority(config))
-        trust = [] if authority is None else [authority.certificate]
+        sealer = self._try("[store] sealing_key", lambda: _sealer(config.store.sealing_key))
+        authority = self._try(
+            "[ca] certificate", lambda: _authority(config, sealer), quiet=sealer is None
+        )
+        enrolling = read_enroll_files(config, self._try)
+        trust = [] if authority is None else [authority.certificate, *enrolling.trusted]
         site_tls = self._try(
             "[site] certificate",
             lambda: ServerContext(
@@ -84,7 +89,6 @@ class _Reading:
         api_tls = self._try("[api] certificate", lambda: _api_tls(config))
         api_key = self._try("[api] key_file", lambda: _secret(config.api.key_file))
         challenge = self._try("[scep] challenge_file", lambda: _secret(config.scep.challenge_file))
-        sealer = self._try("[store] sealing_key", lambda: _sealer(config.store.sealing_key))
         apns_trust = self._try("[apns] trust", lambda: _optional(config.apns.trust))
         operators = self._try("[mdmd] state", lambda: _operators(config))
         webhooks = self._webhooks(config)
@@ -111,6 +115,7 @@ class _Reading:
             apns_trust,
             operators,
             webhooks,
+            enrolling,
         )
 
     def _webhooks(self, config: Config) -> tuple[Target, ...]:
@@ -152,33 +157,11 @@ def _webhook(name: str, options: Webhook) -> Target:
     )
 
 
-def enrollment_template(config: Config, parts: Parts) -> EnrollmentProfile:
-    """Make the enrollment profile but for its topic, which the push certificate brings."""
-    url = config.mdmd.public_url.rstrip("/")
-    host = url.partition("://")[2].rpartition("@")[2].partition(":")[0].strip("[]")
-    own = parts.authority.certificate
-    # A device trusts a site of our own CA only if the profile says so.
-    trusted = (certificate_der(own),) if is_issued_by(parts.site_certificate, own) else ()
-    organization = config.mdmd.organization or host
-    return EnrollmentProfile(
-        identifier=config.enroll.payload_identifier
-        or ".".join([*reversed(host.split(".")), "mdm"]),
-        organization=organization,
-        server_url=f"{url}/connect",
-        checkin_url=f"{url}/checkin",
-        topic="",
-        scep=ScepPayload(
-            url=f"{url}/scep", challenge=parts.challenge, subject=[["O", organization]]
-        ),
-        trust=trusted,
-        access_rights=config.enroll.access_rights,
-        sign_message=config.enroll.sign_message,
-        check_out_when_removed=config.enroll.check_out_when_removed,
-    )
-
-
-def _authority(config: Config) -> CertificateAuthority:
-    return CertificateAuthority.load(_bytes(config.ca.certificate), _bytes(config.ca.key))
+def _authority(config: Config, sealer: Sealer | None) -> CertificateAuthority:
+    key = _bytes(config.ca.key)
+    if sealer is not None:
+        key = sealer.unseal_file(key, CA_KEY)
+    return CertificateAuthority.load(_bytes(config.ca.certificate), key)
 
 
 def _api_tls(config: Config) -> ServerContext | None:

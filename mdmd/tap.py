@@ -27,11 +27,11 @@ from mdmd.apns.client import Settings as ApnsSettings
 from mdmd.apns.waker import Waker
 from mdmd.config import Config, load
 from mdmd.config.endpoints import endpoint_values
+from mdmd.enrolling import Enrolling, make_enrolling
 from mdmd.errors import ConfigError, MdmdError
 from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
 from mdmd.flow.enqueue import Enqueuer
-from mdmd.flow.enroll import Enroll, static_challenge
 from mdmd.interfaces import IPushCertificates
 from mdmd.ops.desk import Desk
 from mdmd.ops.logs import Logs
@@ -40,8 +40,8 @@ from mdmd.ops.perspective import Perspective
 from mdmd.ops.systemd import Systemd
 from mdmd.ops.tail import Tail
 from mdmd.ops.tls import OperatorsTLS
-from mdmd.parts import Parts, enrollment_template
-from mdmd.pki.scep import Responder, ScepAnswer
+from mdmd.parts import Parts
+from mdmd.rounds import Rounds
 from mdmd.service import Daemon, ExitStatus
 from mdmd.store.embedded import EmbeddedStore
 from mdmd.store.feed import Feed
@@ -59,6 +59,7 @@ log = Logger()
 
 USUAL_PLACES = ("/etc/mdmd/mdmd.conf", "/var/lib/mdmd/mdmd.conf")
 
+_RENEWALS = 60.0  # seconds between two looks at what is to be renewed
 _DRAIN = 10.0  # seconds for requests in flight when the daemon ends
 
 
@@ -173,6 +174,16 @@ async def serve(reactor: Any, stack: AsyncExitStack, config: Config, parts: Part
     stack.push_async_callback(webhooks.stop)
     webhooks.start()
     enqueuer = Enqueuer(store.fleet, waker)
+    enrolling = await make_enrolling(
+        reactor,
+        config,
+        parts.authority,
+        parts.challenge,
+        parts.enrolling,
+        store,
+        waker,
+        _topic(config, store.certificates),
+    )
     desk = _desk(reactor, parts, store, waker, enqueuer, webhooks)
     await _serve_operators(reactor, stack, config, desk)
     api = make_api(
@@ -186,7 +197,9 @@ async def serve(reactor: Any, stack: AsyncExitStack, config: Config, parts: Part
     )
     api_factory = _secured(parts.api_tls, api, reactor)
     await _listen(reactor, stack, "api", config.api.listen, api, api_factory)
-    site = _device_site(reactor, config, parts, store, waker)
+    rounds = Rounds(reactor, "renewals", _RENEWALS, enrolling.renew.work)
+    await _begin(stack, rounds.start, rounds.stop)
+    site = _device_site(reactor, config, parts, store, waker, enrolling)
     site_factory = _secured(parts.site_tls, site, reactor)
     await _listen(reactor, stack, "site", config.site.listen, site, site_factory)
     log.info("mdmd ready", version=version("mdmd"), public_url=config.mdmd.public_url)
@@ -226,6 +239,8 @@ def _store_settings(config: Config) -> StoreSettings:
         repeat=config.push.repeat,
         expires=config.queue.expires,
         max_attempts=config.queue.max_attempts,
+        refuse_unknown=config.ca.unknown == "refuse",
+        renew_share=config.scep.renew_after / 100,
     )
 
 
@@ -300,33 +315,21 @@ def _endpoint(reactor: Any, text: str) -> Any:
 
 
 def _device_site(
-    reactor: Any, config: Config, parts: Parts, store: Store, waker: Waker
+    reactor: Any, config: Config, parts: Parts, store: Store, waker: Waker, enrolling: Enrolling
 ) -> LimitedSite:
-    own = parts.authority
-    responder = Responder(
-        own,
-        max(1, int(config.scep.validity // 86400)),
-        static_challenge(parts.challenge),
-        legacy=config.scep.scep_legacy,
-    )
-    enroll = Enroll(
-        responder,
-        own.certificate,
-        enrollment_template(config, parts),
-        _topic(config, store.certificates),
-        _log_scep,
-    )
     return make_site(
         reactor,
         CheckIns(store.enrollments, waker, accept_users=config.site.user_authenticate == "accept"),
         Connect(store.queue),
-        enroll,
+        enrolling.scep,
+        enrolling.door,
         Identities(
-            [own.certificate],
+            [parts.authority.certificate, *parts.enrolling.trusted],
             reactor.seconds,
             config.site.identity,
             config.site.proxies,
             config.site.header,
+            expired=config.scep.renew_expired,
         ),
         Limits(
             config.site.body_limit,
@@ -347,24 +350,6 @@ def _topic(config: Config, certificates: IPushCertificates) -> Callable[[], Awai
         return max(versions, key=lambda each: versions[each][1], default="")
 
     return topic
-
-
-def _log_scep(answer: ScepAnswer) -> None:
-    if answer.issued is None:
-        log.warn(
-            "SCEP refused: {reason}",
-            reason=answer.refusal,
-            fail_info=answer.fail_info,
-            transaction=answer.transaction[:64],
-        )
-        return
-    log.info(
-        "SCEP issued {serial}",
-        serial=f"{answer.issued.serial_number:x}",
-        subject=answer.issued.subject.rfc4514_string(),
-        transaction=answer.transaction[:64],
-        renewal=answer.renewed is not None,
-    )
 
 
 def _secured(context: ServerContext | None, site: Any, reactor: Any) -> Any:

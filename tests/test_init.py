@@ -19,9 +19,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.cli.init import Made, add_parser, make_state
 from mdmd.config import load
-from mdmd.errors import BadRequest, ConfigError
+from mdmd.errors import BadRequest, ConfigError, StoreCorrupt
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import is_issued_by, load_certificate, load_key, matches
+from mdmd.pki.sealing import CA_KEY, Sealer
 
 HOST = "mdm.example.org"
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0eS4w3sEhs0eBVUwYRZrzwYrvyCC4L/zgqDJPjPOO7 me"
@@ -39,6 +40,12 @@ def contents(state: Path) -> dict[str, bytes]:
         for path in state.rglob("*")
         if path.is_file()
     }
+
+
+def _authority(files: dict[str, bytes]) -> CertificateAuthority:
+    """Load the CA, whose key is sealed."""
+    key = Sealer(files["sealing.key"]).unseal_file(files["ca/ca.key"], CA_KEY)
+    return CertificateAuthority.load(files["ca/ca.pem"], key)
 
 
 class StateTests(SynchronousTestCase):
@@ -98,9 +105,7 @@ class FirstTests(StateTests):
         for kind, key_type in (("rsa", rsa.RSAPrivateKey), ("ec", ec.EllipticCurvePrivateKey)):
             state = self.folder / kind
             make_state(state, HOST, ca_key=kind)
-            authority = CertificateAuthority.load(
-                (state / "ca/ca.pem").read_bytes(), (state / "ca/ca.key").read_bytes()
-            )
+            authority = _authority(contents(state))
             self.assertIsInstance(authority.key, key_type)
             site = load_certificate((state / "tls/site.pem").read_bytes())
             self.assertTrue(is_issued_by(site, authority.certificate))
@@ -109,6 +114,14 @@ class FirstTests(StateTests):
             self.assertEqual(names.get_values_for_type(x509.DNSName), [HOST])
             life = site.not_valid_after_utc - site.not_valid_before_utc
             self.assertLessEqual(life.days, 824)
+
+    def test_the_ca_key_is_sealed(self) -> None:
+        """The file alone is worth nothing, nor does another sealing key open it."""
+        self.make()
+        files = contents(self.state)
+        self.assertNotIn(b"PRIVATE KEY", files["ca/ca.key"])
+        self.assertRaises(StoreCorrupt, Sealer(b"x" * 32).unseal_file, files["ca/ca.key"], CA_KEY)
+        self.assertIsInstance(_authority(files).key, ec.EllipticCurvePrivateKey)
 
     def test_the_secrets(self) -> None:
         """Long, and others each time."""
@@ -241,7 +254,7 @@ class AgainTests(StateTests):
             after = contents(state)
             self.assertEqual(set(after), FILES)
             self.assertEqual({name: after[name] for name in before}, before)
-            CertificateAuthority.load(after["ca/ca.pem"], after["ca/ca.key"])
+            _authority(after)
         self.assertGreater(steps, len(FILES))
 
 

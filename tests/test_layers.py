@@ -26,8 +26,10 @@ MAY_IMPORT = {
     "doctor": {"config", "store", "mdm", "pki", "errors"},
     "cli": {"config", "doctor", "ops", "sim", "mdm", "pki", "errors"},
     "service": {"errors"},
-    "parts": {"config", "mdm", "ops", "pki", "web", "webhook", "errors"},
+    "parts": {"config", "enrolling", "mdm", "ops", "pki", "web", "webhook", "errors"},
     "webhook": {"interfaces", "mdm", "errors"},
+    "rounds": {"errors"},
+    "enrolling": {"config", "flow", "interfaces", "mdm", "pki", "store", "web", "errors"},
     "tap": None,  # the one place where things are put together
 }
 

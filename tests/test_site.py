@@ -14,8 +14,9 @@ from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
 from mdmd.interfaces import Identity
 from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.pki.scep import ScepAnswer
 from mdmd.web.channel import LINGER, Limits
-from mdmd.web.respond import status_of
+from mdmd.web.respond import Answer, status_of
 from mdmd.web.site import Refusals, make_site
 from tests.wirehelp import Wire, request
 
@@ -41,27 +42,41 @@ class FakeStory:
         return self.gives
 
 
-class FakeEnroll:
-    messages: list[bytes]
-
+class FakeScep:
     def __init__(self) -> None:
-        self.messages = []
+        self.messages: list[bytes] = []
+        self.answers = ScepAnswer(b"certrep")
 
-    async def profile(self) -> bytes:
-        return b"profile"
-
-    def scep_capabilities(self) -> bytes:
+    def capabilities(self) -> bytes:
         return b"AES\n"
 
-    def scep_ca_certificate(self) -> tuple[bytes, str]:
+    def ca_certificate(self) -> tuple[bytes, str]:
         return b"ca", "application/x-x509-ca-cert"
 
-    async def scep(self, message: bytes) -> bytes:
-        self.messages.append(message)
-        return b"certrep"
-
-    def ca_certificate(self) -> bytes:
+    def authority(self) -> bytes:
         return b"der"
+
+    async def answer(self, message: bytes) -> ScepAnswer:
+        self.messages.append(message)
+        return self.answers
+
+
+class FakeDoor:
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, bytes]] = []
+        self.refuses: Exception | None = None
+
+    async def get(self, link: str, authorization: bytes) -> Answer:
+        self.asked.append((link, authorization))
+        return Answer(b"profile", "application/x-apple-aspen-config")
+
+    async def post(self, body: bytes) -> Answer:
+        if self.refuses is not None:
+            raise self.refuses
+        return Answer(body, "application/x-apple-aspen-config")
+
+    def well_known(self) -> Answer:
+        return Answer(b"{}", "application/json")
 
 
 @attrs.define
@@ -81,7 +96,7 @@ class SiteTests(SynchronousTestCase):
         self.clock = Clock()
         self.checkins = FakeStory()
         self.connect = FakeStory()
-        self.enroll = FakeEnroll()
+        self.scep, self.door = FakeScep(), FakeDoor()
         self.identities = FakeIdentities()
         self.refused: list[tuple[str, str, EnrollmentID | None, str]] = []
         self.refused_raises: Exception | None = None
@@ -89,7 +104,8 @@ class SiteTests(SynchronousTestCase):
             self.clock,
             self.checkins,
             self.connect,
-            self.enroll,
+            self.scep,
+            self.door,
             self.identities,
             LIMITS,
             self._refused,
@@ -183,7 +199,7 @@ class PathTests(SiteTests):
         )
         self.assertEqual(wire.ask("GET", "/scep?operation=Other").status, 400)
         self.assertEqual(wire.ask("GET", "/scep").status, 400)
-        self.assertEqual(self.enroll.messages, [b"\x30\x00"])
+        self.assertEqual(self.scep.messages, [b"\x30\x00"])
 
     def test_scep_by_get(self) -> None:
         """The message is base64, escaped or with a bare plus, padded or not."""
@@ -191,14 +207,14 @@ class PathTests(SiteTests):
         for text in ("%2B%2F8%3D", "+/8=", "+/8"):
             for method in ("GET", "POST"):
                 wire.ask(method, f"/scep?operation=PKIOperation&message={text}")
-        self.assertEqual(self.enroll.messages, [b"\xfb\xff"] * 6)
+        self.assertEqual(self.scep.messages, [b"\xfb\xff"] * 6)
 
     def test_scep_refuses_in_its_own_words(self) -> None:
         """What is no base64 or not there is no HTTP error: SCEP has an answer to it."""
         for query in ("&message=***", "&message=", ""):
             reply = Wire(self.site).ask("GET", f"/scep?operation=PKIOperation{query}")
             self.assertEqual((reply.status, reply.body), (200, b"certrep"))
-        self.assertEqual(self.enroll.messages, [b""] * 3)
+        self.assertEqual(self.scep.messages, [b""] * 3)
 
     def test_long_request_line(self) -> None:
         """A request line may have 16 kB, and headers besides; one byte more is refused."""
@@ -212,15 +228,35 @@ class PathTests(SiteTests):
             wire.lose()
 
     def test_enroll_and_ca(self) -> None:
-        """The profile is not to be kept by anything on the way."""
-        for method in ("GET", "POST"):
-            reply = Wire(self.site).ask(method, "/enroll")
-            self.assertEqual(reply.body, b"profile")
-            self.assertEqual(reply.headers["content-type"], "application/x-apple-aspen-config")
-            self.assertEqual(reply.headers["cache-control"], "no-store")
-        reply = Wire(self.site).ask("GET", "/ca")
+        """The door gets what it asks for: the link, the password, the signed body."""
+        wire = Wire(self.site)
+        reply = wire.ask("GET", "/enroll?link=abc", Authorization="Basic eA==")
+        self.assertEqual(reply.body, b"profile")
+        self.assertEqual(reply.headers["content-type"], "application/x-apple-aspen-config")
+        self.assertEqual(self.door.asked, [("abc", b"Basic eA==")])
+        self.assertEqual(wire.ask("POST", "/enroll", b"signed").body, b"signed")
+        reply = wire.ask("GET", "/ca")
         self.assertEqual(
             (reply.body, reply.headers["content-type"]), (b"der", "application/x-x509-ca-cert")
+        )
+        reply = wire.ask("GET", "/.well-known/com.apple.remotemanagement")
+        self.assertEqual((reply.body, reply.headers["content-type"]), (b"{}", "application/json"))
+
+    def test_refused_invitations_make_events(self) -> None:
+        """A refusal by SCEP is its own answer, one of a MachineInfo a 400; each makes an event."""
+        self.scep.answers = ScepAnswer(
+            b"no", refusal="the challenge has expired", fail_info="badRequest"
+        )
+        reply = Wire(self.site).ask("POST", "/scep?operation=PKIOperation", b"x")
+        self.assertEqual((reply.status, reply.body), (200, b"no"))
+        self.door.refuses = errors.BadSignature("the signer is no device of Apple's")
+        self.assertEqual(Wire(self.site).ask("POST", "/enroll", b"x").status, 400)
+        self.assertEqual(
+            self.refused,
+            [
+                ("scep", "badRequest: the challenge has expired", None, ""),
+                ("enroll", "BadSignature: the signer is no device of Apple's", None, ""),
+            ],
         )
 
     def test_head(self) -> None:
@@ -511,7 +547,8 @@ class RealStoryTests(SiteTests):
             self.clock,
             CheckIns(None, None),  # type: ignore[arg-type]
             Connect(None),  # type: ignore[arg-type]
-            self.enroll,
+            self.scep,
+            self.door,
             self.identities,
             Limits(body=1 << 20),
             self._refused,

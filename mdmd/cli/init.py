@@ -132,8 +132,8 @@ def make_state(
     folder.make_folder(state)
     if user:
         folder.own(state)
-    _make_certificates(folder, hostname, ca_key)
     folder.make("sealing.key", "seals secrets in the store; keep a copy elsewhere", _sealing_key)
+    _make_certificates(folder, hostname, ca_key, (state / "sealing.key").read_bytes())
     folder.make("api.key", "password of the HTTP API", _token)
     folder.make("scep.challenge", "lets devices with the profile have an identity", _token)
     folder.make_folder(state / "manhole")
@@ -286,20 +286,24 @@ def _url(hostname: str) -> str:
     return f"https://[{hostname}]" if ":" in hostname else f"https://{hostname}"
 
 
-def _make_certificates(folder: _Folder, hostname: str, ca_key: str) -> None:
+def _make_certificates(folder: _Folder, hostname: str, ca_key: str, sealing_key: bytes) -> None:
     from mdmd.pki.authority import CertificateAuthority
     from mdmd.pki.certificates import certificate_pem, key_pem
+    from mdmd.pki.sealing import CA_KEY, Sealer
+
+    sealer = Sealer(sealing_key)
 
     def new_authority() -> Pair:
         new = CertificateAuthority.create(_CA_NAME, ca_key, _CA_DAYS)
-        return certificate_pem(new.certificate), key_pem(new.key)
+        return certificate_pem(new.certificate), sealer.seal_file(key_pem(new.key), CA_KEY)
 
     ca, ca_private = folder.make_pair(
         "ca", "ca.pem", "ca.key", "device CA: signs the devices' identities", new_authority
     )
 
     def new_site() -> Pair:
-        authority = CertificateAuthority.load(ca.read_bytes(), ca_private.read_bytes())
+        private = sealer.unseal_file(ca_private.read_bytes(), CA_KEY)
+        authority = CertificateAuthority.load(ca.read_bytes(), private)
         certificate, key = authority.issue_server([hostname], _TLS_DAYS)
         return certificate_pem(certificate), key_pem(key)
 

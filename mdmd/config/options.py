@@ -270,21 +270,49 @@ class Ca:
     """The CA that signs the devices' identities."""
 
     certificate: Path = option(PATH, "STATE/ca/ca.pem", "Its certificate, PEM.")
-    key: Path = option(PATH, "STATE/ca/ca.key", "Its private key, PEM, unencrypted.")
+    key: Path = option(
+        PATH,
+        "STATE/ca/ca.key",
+        "Its private key: sealed, as mdmctl writes it, or PEM, unencrypted.",
+    )
+    trust: Path | None = option(
+        optional(PATH), "", "More CAs whose identities count, PEM: those that this one replaces."
+    )
+    unknown: str = option(
+        choice("refuse", "accept"),
+        "refuse",
+        "What to do with an identity that the CA's key signed, but not here: refuse or accept.",
+    )
 
 
 @attrs.frozen
 class Scep:
     """How devices get their identities."""
 
-    challenge_file: Path = option(
-        PATH, "STATE/scep.challenge", "The file with the challenge that the profile carries."
+    challenge: str = option(
+        choice("static", "one-time", "none"),
+        "static",
+        "What lets a device have an identity: static (the challenge in challenge_file, the same "
+        "for all), one-time (each profile has its own, good for one use), none (anybody gets "
+        "one). One-time challenges that mdmctl makes are always good.",
     )
+    challenge_file: Path = option(
+        PATH, "STATE/scep.challenge", "The file with the static challenge."
+    )
+    challenge_life: float = option(duration(), "1h", "How long a one-time challenge is good.")
     validity: float = option(
         duration("1d"), "365d", "How long an identity is valid; whole days count."
     )
+    renew_after: int = option(
+        number(0, 99),
+        "70",
+        "After how many percent of its life an identity is renewed; 0 for never.",
+    )
+    renew_expired: bool = option(
+        BOOL, "no", "Let an expired identity that is pinned still fetch its renewal, nothing else."
+    )
     scep_legacy: bool = option(
-        BOOL, "no", "Let clients use SHA-1 and triple DES, which old ones need."
+        BOOL, "no", "Let clients use SHA-1, triple DES and DES, which old ones need."
     )
 
 
@@ -357,9 +385,48 @@ class EnrollSection:
     """Who may enroll, and what the enrollment profile says."""
 
     access: str = option(
-        choice("open", "off"),
+        choice("open", "link", "basic", "off"),
         "open",
-        "open: whoever reaches the site gets the profile; off: nobody does.",
+        "open: whoever reaches the site gets the profile; link: who has a one-time link of "
+        "mdmctl enroll-link; basic: those, and who knows the password; off: nobody.",
+    )
+    password_file: Path | None = option(
+        optional(PATH), "", "The file with the password for access = basic; any user name will do."
+    )
+    link_life: float = option(duration(), "7d", "How long a one-time link is good.")
+    identity: str = option(
+        choice("scep", "pkcs12"),
+        "scep",
+        "scep: the device makes its key; pkcs12: key and certificate are in the profile, for "
+        "closed networks.",
+    )
+    signing_certificate: Path | None = option(
+        optional(PATH), "", "The certificate that signs profiles, PEM, followed by its chain."
+    )
+    signing_key: Path | None = option(optional(PATH), "", "Its private key, PEM, unencrypted.")
+    trust: Path | None = option(
+        optional(PATH),
+        "",
+        "CAs that the profile makes devices trust, PEM, besides those that the site's own "
+        "certificate needs.",
+    )
+    apple_roots: Path | None = option(
+        optional(PATH),
+        "",
+        "Apple's roots for automated enrollment (POST /enroll), PEM; without them there is none.",
+    )
+    minimum_os: tuple[str, ...] = option(
+        by_commas(
+            matching("a system and version such as iOS 17.5", r"(iOS|macOS) \d+(\.\d+){0,2}")
+        ),
+        "",
+        "What a device has to be updated to before automated enrollment, such as iOS 17.5, "
+        "macOS 14.4.",
+    )
+    account_driven: tuple[str, ...] = option(
+        by_commas(choice("mdm-byod", "mdm-adde")),
+        "mdm-byod, mdm-adde",
+        "Which kinds of account-driven enrollment /.well-known/com.apple.remotemanagement offers.",
     )
     access_rights: int = option(
         RIGHTS, "8191", "What the server may do, the sum of Apple's AccessRights; 8191 is all."

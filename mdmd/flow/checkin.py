@@ -6,7 +6,7 @@ Each kind of check-in is one method below and one atomic step in the store.
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from mdmd.errors import BadMessage, Gone
+from mdmd.errors import BadMessage, Gone, NoIdentity
 from mdmd.interfaces import Identity, IEnrollments, IWaker
 from mdmd.mdm import declarations, plist
 from mdmd.mdm.checkin import (
@@ -51,9 +51,12 @@ class CheckIns:
 
         :raises BadMessage: it is no check-in we know; nothing was changed.
         :raises WrongIdentity: the certificate is not the one pinned to the device.
+        :raises NoIdentity: it has expired.
         :raises Gone: UserAuthenticate, when users are declined.
         :raises NotHere: a declaration that does not exist.
         """
+        if identity.expired:
+            raise NoIdentity("the client certificate has expired")
         message = decode_checkin(body)
         match message:
             case Authenticate():

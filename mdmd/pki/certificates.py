@@ -7,6 +7,7 @@ them, never with any of the bytes.
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -22,6 +23,8 @@ from mdmd.errors import BadCertificate
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
+
+_LONGEST_CHAIN = 6
 
 # Above this, checking one signature costs too much to do for a stranger.
 MAX_RSA_BITS = 8192
@@ -230,6 +233,29 @@ def chain_ok(
         and is_issued_by(cert, ca_cert)
         and _is_client(cert)
     )
+
+
+def chains_to(
+    cert: x509.Certificate,
+    bag: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+) -> bool:
+    """
+    Say whether a certificate goes back to one of ``roots``, by way of CAs in ``bag``.
+
+    Dates are not looked at: this is for factory identities of devices, which
+    outlive the certificates above them.
+
+    :raises BadCertificate: a certificate's extensions can't be read.
+    """
+    for _ in range(_LONGEST_CHAIN):
+        if any(is_issued_by(cert, root) for root in roots):
+            return True
+        above = [each for each in bag if each != cert and is_issued_by(cert, each) and is_ca(each)]
+        if not above:
+            return False
+        cert = above[0]
+    return False
 
 
 def extension(cert: x509.Certificate, kind: type[Extension]) -> Extension | None:

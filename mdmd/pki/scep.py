@@ -1,14 +1,16 @@
 """
 The answering side of SCEP: a certificate request in, a certificate or a refusal out.
 
-Nothing is stored and no door is opened here; :mod:`mdmd.flow.enroll` does that.
-A request is judged in this order, and the challenge, which may be good for one
-use only, comes last:
+Nothing is stored and no door is opened here; :mod:`mdmd.flow.enroll` does that. A
+request is judged in this order:
 
 1. the signature around it, and who signed;
 2. the envelope, which only we can open;
-3. the certificate request: its own signature, its key, its subject;
-4. the challenge, or for a renewal the certificate that it renews.
+3. the certificate request: its own signature, its key, its subject.
+
+What is left is the challenge, which may be good for one use only, or for a renewal
+the certificate that it renews: the caller decides between :meth:`Responder.judge`
+and :meth:`Responder.grant`, or leaves it to :meth:`Responder.answer`.
 
 Source: RFC 8894.
 """
@@ -21,7 +23,7 @@ import attrs
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import AttributeOID
+from cryptography.x509.oid import AttributeOID, NameOID
 
 from mdmd.errors import BadCertificate, BadSCEP, BadSignature
 from mdmd.pki import certificates, cms, envelope, scep_wire, signed_data
@@ -60,15 +62,23 @@ class _Request:
 
 
 @attrs.frozen
-class _Accepted:
-    """A request that holds up."""
+class Judged:
+    """A request that holds up; whether it may have a certificate is still open."""
 
     csr: x509.CertificateSigningRequest
     public_key: PublicKey
+    challenge: str = attrs.field(repr=False)  # "" if there is none
+    renewed: x509.Certificate | None  # the certificate to renew, None in a first request
+    header: Header
     signer: x509.Certificate
     cipher: envelope.Cipher
     digest: cms.Digest
-    renewed: x509.Certificate | None
+
+    @property
+    def common_name(self) -> str:
+        """Say whom the request is for, "" if its subject has no common name."""
+        names = self.csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(names[-1].value) if names else ""
 
 
 def _allow(_: x509.Certificate, __: x509.CertificateSigningRequest) -> None:
@@ -139,20 +149,56 @@ class Responder:
         Only what ``check_challenge`` and ``check_renewal`` raise besides BadSCEP
         comes through.
         """
+        judged = self.judge(message)
+        if isinstance(judged, ScepAnswer):
+            return judged
+        try:
+            if judged.renewed is not None:
+                self.check_renewal(judged.renewed, judged.csr)
+            else:
+                self.check_challenge(judged.challenge, judged.csr)
+            return self.grant(judged, self.issue(judged))
+        except BadSCEP as refusal:
+            return self.refuse(judged, refusal)
+
+    def judge(self, message: bytes) -> Judged | ScepAnswer:
+        """Read a PKIOperation and judge it, but for its challenge; or refuse it."""
         header, digest = Header(), cms.SHA256
         try:
             request = _read(message)
             header = request.header
             digest = self._reply_digest(request)
-            accepted = self._accept(request)
-            issued = self._issue(accepted)
-            return self._success(header, accepted, issued)
+            return self._accept(request)
         except BadSCEP as refusal:
             return self._failure(header, digest, refusal)
 
+    def issue(self, judged: Judged) -> x509.Certificate:
+        """
+        Sign the certificate that is asked for.
+
+        :raises BadSCEP: it can't be.
+        """
+        try:
+            return self.authority.issue_identity(
+                judged.public_key, judged.csr.subject, self.days, self.now()
+            )
+        except BadCertificate as error:
+            raise BadSCEP(str(error)) from error
+
+    def grant(self, judged: Judged, issued: x509.Certificate) -> ScepAnswer:
+        """Answer with the certificate."""
+        bag = signed_data.certs_only([issued, self.authority.certificate])
+        content = envelope.seal_for(bag, judged.signer, judged.cipher, self.random)
+        body = self._reply(judged.header, judged.digest, content, Status.SUCCESS)
+        return ScepAnswer(body, issued, judged.renewed, transaction=judged.header.transaction)
+
+    def refuse(self, judged: Judged, refusal: BadSCEP) -> ScepAnswer:
+        """Answer that there is no certificate, and why."""
+        return self._failure(judged.header, judged.digest, refusal)
+
     # -- judging ---------------------------------------------------------------
 
-    def _accept(self, request: _Request) -> _Accepted:
+    def _accept(self, request: _Request) -> Judged:
         signer = self._verified_signer(request)
         self._check_header(request.header)
         renewal = self._is_renewal(request.header, signer)
@@ -164,13 +210,18 @@ class Responder:
         if renewal:
             if csr.subject != signer.subject:
                 raise BadSCEP("a renewal asks for another subject than its certificate has")
-            self.check_renewal(signer, csr)
-        else:
-            if public_key != certificates.public_key(signer):
-                raise BadSCEP("the request is signed with another key than it asks for")
-            self.check_challenge(challenge, csr)
-        digest = self._reply_digest(request)
-        return _Accepted(csr, public_key, signer, cipher, digest, signer if renewal else None)
+        elif public_key != certificates.public_key(signer):
+            raise BadSCEP("the request is signed with another key than it asks for")
+        return Judged(
+            csr,
+            public_key,
+            challenge,
+            signer if renewal else None,
+            request.header,
+            signer,
+            cipher,
+            self._reply_digest(request),
+        )
 
     def _verified_signer(self, request: _Request) -> x509.Certificate:
         digest = cms.digest_of(request.signed)
@@ -221,26 +272,12 @@ class Responder:
         except BadCertificate as error:
             raise BadSCEP(str(error), "badMessageCheck") from error
 
-    def _issue(self, accepted: _Accepted) -> x509.Certificate:
-        try:
-            return self.authority.issue_identity(
-                accepted.public_key, accepted.csr.subject, self.days, self.now()
-            )
-        except BadCertificate as error:
-            raise BadSCEP(str(error)) from error
-
     # -- answering ---------------------------------------------------------------
 
     def _reply_digest(self, request: _Request) -> cms.Digest:
         # What the requester signs with, it can verify; never one that we refuse.
         digest = cms.digest_of(request.signed)
         return digest if digest and (self.legacy or not digest.legacy) else cms.SHA256
-
-    def _success(self, header: Header, accepted: _Accepted, issued: x509.Certificate) -> ScepAnswer:
-        bag = signed_data.certs_only([issued, self.authority.certificate])
-        content = envelope.seal_for(bag, accepted.signer, accepted.cipher, self.random)
-        body = self._reply(header, accepted.digest, content, Status.SUCCESS)
-        return ScepAnswer(body, issued, accepted.renewed, transaction=header.transaction)
 
     def _failure(self, header: Header, digest: cms.Digest, refusal: BadSCEP) -> ScepAnswer:
         number = scep_wire.FAIL_INFO.get(refusal.fail_info, scep_wire.FAIL_INFO["badRequest"])

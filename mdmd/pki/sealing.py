@@ -6,7 +6,10 @@ with its 16 byte tag. Version byte and context are authenticated with it: a blob
 moved to another place in the store does not open there.
 """
 
+import base64
+import binascii
 import os
+import textwrap
 from collections.abc import Callable
 
 import attrs
@@ -16,9 +19,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from mdmd.errors import StoreCorrupt
 
 KEY_SIZE = 32
+CA_KEY = b"key of the device CA"  # the context of a sealed file
 _VERSION = b"\x01"
 _NONCE_SIZE = 12
 _TAG_SIZE = 16
+
+
+_BEGIN, _END = b"-----BEGIN MDMD SEALED DATA-----", b"-----END MDMD SEALED DATA-----"
 
 
 def new_sealing_key(random: Callable[[int], bytes] = os.urandom) -> bytes:
@@ -69,3 +76,24 @@ class Sealer:
             return self._cipher.decrypt(nonce, ciphertext, _VERSION + context)
         except InvalidTag as error:
             raise StoreCorrupt("a sealed value does not open: wrong key or damaged") from error
+
+    def seal_file(self, content: bytes, context: bytes) -> bytes:
+        """Seal a file's content, as a text that looks like PEM."""
+        text = base64.b64encode(self.seal(content, context)).decode()
+        lines = textwrap.wrap(text, 64)
+        return b"\n".join((_BEGIN, *(line.encode() for line in lines), _END, b""))
+
+    def unseal_file(self, content: bytes, context: bytes) -> bytes:
+        """
+        Undo :meth:`seal_file`; what was never sealed comes back as it is.
+
+        :raises StoreCorrupt: another key, another context, or damaged.
+        """
+        stripped = content.strip()
+        if not stripped.startswith(_BEGIN):
+            return content
+        try:
+            blob = base64.b64decode(stripped.removeprefix(_BEGIN).removesuffix(_END))
+        except binascii.Error as error:
+            raise StoreCorrupt("a sealed file is damaged") from error
+        return self.unseal(blob, context)

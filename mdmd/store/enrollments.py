@@ -34,7 +34,8 @@ class Enrollments:
         Begin a new generation; see :class:`~mdmd.interfaces.IEnrollments`.
 
         :raises BadMessage: it comes from a user channel; only devices authenticate.
-        :raises WrongIdentity: the certificate is pinned to another device.
+        :raises WrongIdentity: the certificate is pinned to another device, revoked,
+            or not recorded as issued while that is asked for.
         """
         one = message.enrollment
         if one.channel:
@@ -45,12 +46,15 @@ class Enrollments:
             *(keys.unlock(one), keys.bootstrap(one), keys.archive(one), keys.channels(one)),
             *(keys.queue(one), keys.sent(one), keys.ended(one), keys.ended_sent(one)),
             *(keys.work(one), keys.IDS, keys.TOPICS, keys.serial(serial)),
+            *(keys.identity(identity.fingerprint), keys.renewals(one)),
         )
+        settings = self._tools.settings
         facts: list[Word] = [word for fact in message.facts.items() for word in fact]
         args: tuple[Word, ...] = (
             *(identity.fingerprint, identity.not_after, str(one), one.type.value),
             *(keys.member(one), message.topic, self._seal(one, message.raw)),
-            *(keys.SERIALS, serial, *facts),
+            *(keys.SERIALS, serial, identity.not_before, settings.renew_at(identity)),
+            *(int(settings.refuse_unknown), *facts),
         )
         left = await self._tools.change("authenticate", names, args)
         for channel, commands in zip(left[::2], left[1::2], strict=True):

@@ -8,6 +8,7 @@ ends with ``:channel``: a script makes it by adding that to the device's.
 
 import re
 import zlib
+from hashlib import sha256
 
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
 
@@ -21,8 +22,13 @@ SERIALS = b"mdmd:serial:"
 CERTIFICATES = b"mdmd:pushcerts"
 GROUPS = b"mdmd:groups"
 REFRESH = b"mdmd:refresh"
+ISSUED = b"mdmd:issued"
+REGISTRATION = b"mdmd:registration"
+# What is around an id in the name of a device's record, for scripts that learn the id late.
+RECORD = (b"mdmd:{", b"}:e:")
 WORK_SHARDS = 16
 WORK = tuple(b"mdmd:work:%d" % shard for shard in range(WORK_SHARDS))
+RENEWALS = tuple(b"mdmd:renewals:%d" % shard for shard in range(WORK_SHARDS))
 
 # A score in a queue: band, then priority class, then sequence.
 PRIORITY_STEP = 2**44
@@ -136,6 +142,31 @@ def archive(enrollment: EnrollmentID) -> bytes:
 def pin(fingerprint: str) -> bytes:
     """Whose certificate this is."""
     return b"mdmd:pin:" + fingerprint.encode()
+
+
+def identity(fingerprint: str) -> bytes:
+    """The hash of a certificate that the device CA issued."""
+    return b"mdmd:identity:" + fingerprint.encode()
+
+
+def identity_serial(number: str) -> bytes:
+    """The fingerprint of the certificate with this serial number."""
+    return b"mdmd:identityserial:" + number.encode()
+
+
+def challenge(secret: str) -> bytes:
+    """The hash of a one-time challenge; its name is a digest, so the store can't give it away."""
+    return b"mdmd:challenge:" + sha256(secret.encode()).hexdigest().encode()
+
+
+def link(secret: str) -> bytes:
+    """The hash of a one-time link to the enrollment profile, named likewise."""
+    return b"mdmd:link:" + sha256(secret.encode()).hexdigest().encode()
+
+
+def renewals(enrollment: EnrollmentID) -> bytes:
+    """The shard of those whose identity is to be renewed, by the time of the next step (ms)."""
+    return RENEWALS[zlib.crc32(enrollment.device.encode()) % WORK_SHARDS]
 
 
 def serial(number: str) -> bytes:

@@ -11,10 +11,12 @@ from mdmd.store.events import Events
 from mdmd.store.fleet import Fleet
 from mdmd.store.following import Following, Refresh
 from mdmd.store.groups import Groups
+from mdmd.store.identities import Identities
 from mdmd.store.inventory import Inventory
 from mdmd.store.link import Link
 from mdmd.store.push import PushWork
 from mdmd.store.queue import Queue
+from mdmd.store.renewals import Renewals
 from mdmd.store.subject import Settings, Tools
 
 __all__ = ["Settings", "Store"]
@@ -45,3 +47,5 @@ class Store:
         self.refresh = Refresh(self.tools)
         self.certificates = PushCertificates(self.tools)
         self.deliveries = Deliveries(self.tools, self.events)
+        self.identities = Identities(self.tools)
+        self.renewals = Renewals(self.tools)

@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 
 from mdmd.errors import Conflict, MdmdError, NotEnrolled, NotHere, WrongIdentity
+from mdmd.interfaces import Identity
 from mdmd.pki.sealing import Sealer
 from mdmd.store import keys
 from mdmd.store.link import Link, ScriptError
@@ -21,6 +22,8 @@ _ERRORS: dict[str, MdmdError] = {
     "TAKEN": WrongIdentity("this certificate is pinned to another device"),
     "UNPINNED": NotEnrolled("no such enrollment"),
     "BODY": Conflict("this CommandUUID is known with another body"),
+    "REVOKED": WrongIdentity("this certificate is revoked"),
+    "UNKNOWN": WrongIdentity("this certificate is not among those that were issued here"),
     "NOTHERE": NotHere("no such command in this queue"),
 }
 
@@ -37,6 +40,15 @@ class Settings:
     repeat: tuple[float, ...] = (120.0, 600.0, 3600.0, 21600.0, _DAY)
     expires: float | None = None
     max_attempts: int | None = None
+    refuse_unknown: bool = False  # certificates that are not recorded as issued
+    renew_share: float = 0.0  # of an identity's life after which it is renewed; 0: never
+
+    def renew_at(self, identity: Identity) -> Word:
+        """Say when to renew an identity, milliseconds; "" for never."""
+        life = identity.not_after - identity.not_before
+        if not (self.renew_share and identity.not_before and life > 0):
+            return ""
+        return int((identity.not_before + self.renew_share * life) * 1000)
 
 
 @attrs.frozen

@@ -68,6 +68,7 @@ class Identities:
         ``unix`` for whoever reaches us over a unix socket.
     :param header: the name of that header: RFC 9440 (``:base64:``) or URL-escaped PEM.
     :param clock: seconds since the epoch.
+    :param expired: let expired certificates in, marked as such.
     :raises ValueError: a source or proxy that is none.
     """
 
@@ -79,6 +80,7 @@ class Identities:
         proxies: Collection[str] = (),
         header: str = "Client-Cert",
         remembered: int = _REMEMBERED,
+        expired: bool = False,
     ) -> None:
         self._trust = tuple(trust)
         self._clock = clock
@@ -87,6 +89,7 @@ class Identities:
         self._networks = tuple(ip_network(each) for each in proxies if each != "unix")
         self._header = header
         self._remembered = remembered
+        self._expired = expired
         # Checking a chain costs as much as all the rest of a request: once per certificate.
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
@@ -114,27 +117,30 @@ class Identities:
 
     def _check(self, certificate: x509.Certificate) -> Identity:
         mark = fingerprint(certificate)
-        known = self._known.get(mark)
         now = datetime.fromtimestamp(self._clock(), UTC)
+        known = self._known.get(mark)
         if known is None:
-            known = self._verify(certificate, mark, now)
-            self._known[mark] = known
+            known = self._known[mark] = self._verify(certificate, mark, now)
             if len(self._known) > self._remembered:
                 self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(mark)
+        if in_validity(known.certificate, now) and in_validity(known.issuer, now):
             return known.identity
-        self._known.move_to_end(mark)
-        if not (in_validity(known.certificate, now) and in_validity(known.issuer, now)):
-            del self._known[mark]
-            raise NoIdentity("the client certificate has expired")
-        return known.identity
+        if self._expired and known.certificate.not_valid_before_utc <= now:
+            return attrs.evolve(known.identity, expired=True)
+        raise NoIdentity("the client certificate has expired")
 
     def _verify(self, certificate: x509.Certificate, mark: str, now: datetime) -> _Known:
+        # An expired one is known by how it was on its last day.
+        moment = min(now, certificate.not_valid_after_utc) if self._expired else now
         for issuer in self._trust:
-            if chain_ok(certificate, issuer, now):
+            if chain_ok(certificate, issuer, moment):
                 identity = Identity(
                     fingerprint=mark,
                     serial=f"{certificate.serial_number:x}",
                     not_after=int(certificate.not_valid_after_utc.timestamp()),
+                    not_before=int(certificate.not_valid_before_utc.timestamp()),
                 )
                 return _Known(certificate, issuer, identity)
         raise NoIdentity("the client certificate is not a valid one of this server's device CA")

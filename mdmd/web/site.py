@@ -5,9 +5,12 @@ The device site: which path is which story.
 ``PUT /checkin``       a check-in or a report, by Content-Type
 ``PUT /connect``       the same
 ``GET, POST /scep``    SCEP
-``GET, POST /enroll``  the enrollment profile
+``GET /enroll``        the enrollment profile
+``POST /enroll``       the same, for a device that shows a signed MachineInfo
 ``GET /ca``            the device CA's certificate, DER
 =====================  =========================================================
+
+and ``GET /.well-known/com.apple.remotemanagement``, which points to ``/enroll``.
 """
 
 import base64
@@ -25,6 +28,7 @@ from mdmd.errors import BadCertificate, BadMessage, BadSCEP, MdmdError, NoIdenti
 from mdmd.interfaces import Identity
 from mdmd.mdm import plist
 from mdmd.mdm.enrollment import EnrollmentID, enrollment_id
+from mdmd.pki.scep import ScepAnswer
 from mdmd.web.channel import LimitedRequest, LimitedSite, Limits, peer_of
 from mdmd.web.identity import Shows
 from mdmd.web.respond import Answer, Clock, Edge, Facts, Refusal, method_not_allowed
@@ -34,12 +38,9 @@ log = Logger()
 CHECKIN_TYPE = b"application/x-apple-aspen-mdm-checkin"
 _XML = "application/xml; charset=UTF-8"
 _TEXT = "text/plain; charset=utf-8"
-_PROFILE = "application/x-apple-aspen-config"
 _CERTIFICATE = "application/x-x509-ca-cert"
 _PKI_MESSAGE = "application/x-pki-message"
-# A profile has a SCEP challenge in it.
-_NO_STORE = ((b"Cache-Control", b"no-store"),)
-
+_TRANSACTION = 64  # characters of a transactionID that the log keeps
 _CLAIMS = 16 << 10  # bytes of an unproven body that we read to see who it claims to be from
 
 Refused = Callable[[str, str, EnrollmentID | None, str], Awaitable[None]]
@@ -52,23 +53,33 @@ class Story(Protocol):
         """Take one message of a device, return what it gets."""
 
 
-class Invitation(Protocol):
-    """Enroll of :mod:`mdmd.flow`."""
+class AnswersScep(Protocol):
+    """Scep of :mod:`mdmd.flow`."""
 
-    async def profile(self) -> bytes:
-        """Make the enrollment profile."""
-
-    def scep_capabilities(self) -> bytes:
+    def capabilities(self) -> bytes:
         """Say what SCEP clients may use."""
 
-    def scep_ca_certificate(self) -> tuple[bytes, str]:
+    def ca_certificate(self) -> tuple[bytes, str]:
         """Give body and content type."""
 
-    async def scep(self, message: bytes) -> bytes:
+    def authority(self) -> bytes:
+        """Give the CA's certificate, DER."""
+
+    async def answer(self, message: bytes) -> ScepAnswer:
         """Answer a PKIOperation."""
 
-    def ca_certificate(self) -> bytes:
-        """Give the CA's certificate, DER."""
+
+class KeepsDoor(Protocol):
+    """Door of :mod:`mdmd.web`."""
+
+    async def get(self, link: str, authorization: bytes) -> Answer:
+        """Give the enrollment profile, or not."""
+
+    async def post(self, body: bytes) -> Answer:
+        """Give it to a device that shows a signed MachineInfo."""
+
+    def well_known(self) -> Answer:
+        """Point to the door."""
 
 
 class Identifies(Protocol):
@@ -127,7 +138,8 @@ class _Device:
 
     checkins: Story
     connect: Story
-    enroll: Invitation
+    scep: AnswersScep
+    door: KeepsDoor
     identities: Identifies
     refusals: Refusals
 
@@ -143,11 +155,14 @@ class _Device:
                 _allow(request, b"GET", b"HEAD", b"POST")
                 return await self._scep(request, body, facts)
             case b"/enroll":
-                _allow(request, b"GET", b"HEAD", b"POST")
-                return Answer(await self.enroll.profile(), _PROFILE, headers=_NO_STORE)
+                _allow(request, b"GET", b"POST")
+                return await self._enroll(request, body, facts)
             case b"/ca":
                 _allow(request, b"GET", b"HEAD")
-                return Answer(self.enroll.ca_certificate(), _CERTIFICATE)
+                return Answer(self.scep.authority(), _CERTIFICATE)
+            case b"/.well-known/com.apple.remotemanagement":
+                _allow(request, b"GET", b"HEAD")
+                return self.door.well_known()
         raise Refusal(404, "not found")
 
     async def _message(self, request: LimitedRequest, body: bytes, facts: Facts) -> Answer:
@@ -173,15 +188,37 @@ class _Device:
         facts["kind"] = "scep"
         match operation:
             case b"GetCACaps":
-                return Answer(self.enroll.scep_capabilities(), _TEXT)
+                return Answer(self.scep.capabilities(), _TEXT)
             case b"GetCACert":
-                certificate, content_type = self.enroll.scep_ca_certificate()
+                certificate, content_type = self.scep.ca_certificate()
                 return Answer(certificate, content_type)
             case b"PKIOperation":
                 # Some clients put the message into the query of a POST too.
                 message = body or _query_message(request)
-                return Answer(await self.enroll.scep(message), _PKI_MESSAGE)
+                return await self._pki_operation(message, facts)
         raise BadSCEP("unknown operation")
+
+    async def _pki_operation(self, message: bytes, facts: Facts) -> Answer:
+        answer = await self.scep.answer(message)
+        facts["transaction"] = answer.transaction[:_TRANSACTION]
+        if answer.issued is not None:
+            facts["serial"] = f"{answer.issued.serial_number:x}"
+        else:
+            facts["error"], facts["reason"] = answer.fail_info, answer.refusal
+            self.refusals.tell("scep", f"{answer.fail_info}: {answer.refusal}")
+        return Answer(answer.body, _PKI_MESSAGE)
+
+    async def _enroll(self, request: LimitedRequest, body: bytes, facts: Facts) -> Answer:
+        facts["kind"] = "enroll"
+        if request.method == b"GET":
+            link = _argument(request, b"link").decode("ascii", "replace")
+            authorization = _only(request, b"Authorization")
+            return await self.door.get(link, authorization)
+        try:
+            return await self.door.post(body)
+        except (BadMessage, BadCertificate) as error:
+            self.refusals.tell("enroll", f"{type(error).__name__}: {error}")
+            raise
 
 
 class _Leaf(Resource):
@@ -207,7 +244,8 @@ def make_site(
     reactor: Clock,
     checkins: Story,
     connect: Story,
-    enroll: Invitation,
+    scep: AnswersScep,
+    door: KeepsDoor,
     identities: Identifies,
     limits: Limits,
     refused: Refused,
@@ -220,7 +258,7 @@ def make_site(
     :param jitter: 0 <= float < 1, for Retry-After.
     """
     refusals = Refusals(refused, reactor)
-    device = _Device(checkins, connect, enroll, identities, refusals)
+    device = _Device(checkins, connect, scep, door, identities, refusals)
     # The name tells the requests of one run from those of the next.
     leaf = _Leaf(device, Edge(reactor, jitter), f"{int(reactor.seconds()):x}")
 
@@ -259,6 +297,11 @@ def _claimed(body: bytes) -> EnrollmentID | None:
 def _argument(request: LimitedRequest, name: bytes) -> bytes:
     values: list[bytes] = request.args.get(name, [])
     return values[0] if values else b""
+
+
+def _only(request: LimitedRequest, name: bytes) -> bytes:
+    values = request.requestHeaders.getRawHeaders(name, [])
+    return values[0] if len(values) == 1 else b""
 
 
 def _query_message(request: LimitedRequest) -> bytes:

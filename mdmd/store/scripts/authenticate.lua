@@ -1,15 +1,20 @@
--- uses: _frame _history
+-- uses: _frame _identity _history
 -- A device begins a new generation. docs/store.md, "Authenticate".
 -- KEYS: 2 record, 3 pin, 4 facts, 5 push, 6 unlock, 7 bootstrap, 8 archive, 9 channels,
---       10 queue, 11 sent, 12 ended, 13 ended's sent, 14 work shard, 15 ids, 16 topics, 17 serial
+--       10 queue, 11 sent, 12 ended, 13 ended's sent, 14 work shard, 15 ids, 16 topics, 17 serial,
+--       18 certificate, 19 renewals shard
 -- ARGV: 7 fingerprint, 8 when the certificate ends (s), 9 id, 10 type, 11 member, 12 topic,
---       13 message, 14 prefix of serials, 15 the serial; then names and values of facts
+--       13 message, 14 prefix of serials, 15 the serial, 16 when the certificate begins (s),
+--       17 when to renew it (ms, '' never), 18 '1': refuse a certificate that is not recorded;
+--       then names and values of facts
 local record, pin, facts, push, unlock, bootstrap, archive, channels, queue, sent, ended,
-  ended_sent, work, ids, topics, serial = unpack(KEYS, 2, 17)
+  ended_sent, work, ids, topics, serial, certificate, renewals = unpack(KEYS, 2, 19)
 local fingerprint, ends, id, kind, member, topic, raw = unpack(ARGV, 7, 13)
 
 local owner = fingerprint ~= '' and redis.call('GET', pin)
-if owner and owner ~= id then return redis.error_reply('TAKEN elsewhere') end
+if owner == REVOKED then return redis.error_reply('REVOKED') end
+if fingerprint ~= '' and not owner and ARGV[18] == '1' then return redis.error_reply('UNKNOWN') end
+if owner and owner ~= '' and owner ~= id then return redis.error_reply('TAKEN elsewhere') end
 local was = redis.call('HMGET', record, 'pin', 'next_pin', 'generation')
 local renewal = fingerprint ~= '' and (was[1] == fingerprint or was[2] == fingerprint)
 local generation = (tonumber(was[3]) or 0) + 1
@@ -64,8 +69,18 @@ if fingerprint == '' then
 else
   redis.call('SET', pin, id)
   if tonumber(ends) > 0 then redis.call('EXPIREAT', pin, ends) end
-  redis.call('HSET', record, 'pin', fingerprint)
-  redis.call('HDEL', record, 'next_pin', 'migrated')
+  redis.call('HSET', record, 'pin', fingerprint, 'begins', ARGV[16], 'ends', ends)
+  redis.call('HDEL', record, 'next_pin', 'next_begins', 'next_ends', 'migrated', 'renewal_uuid')
+  if redis.call('EXISTS', certificate) == 1 then
+    redis.call('HSET', certificate, 'enrollment', id)
+  end
+  if was[2] == fingerprint then
+    redis.call('HSET', record, 'renewal', 'renewed', 'renewal_at', ARGV[1])
+    event('mdmd.IdentityRenewed', id, '', 'fingerprint', fingerprint)
+  elseif was[1] ~= fingerprint then
+    redis.call('HDEL', record, 'renewal', 'renewal_at', 'renewal_tries')
+  end
+  if ARGV[17] ~= '' then redis.call('ZADD', renewals, ARGV[17], member) end
 end
 redis.call('HSET', record, 'type', kind, 'topic', topic, 'seen', ARGV[1])
 local old_serial = redis.call('HGET', facts, 'SerialNumber')
@@ -73,7 +88,7 @@ if old_serial and old_serial ~= ARGV[15] and redis.call('GET', ARGV[14] .. old_s
   redis.call('UNLINK', ARGV[14] .. old_serial)
 end
 redis.call('UNLINK', facts)
-if #ARGV > 15 then redis.call('HSET', facts, unpack(ARGV, 16)) end
+if #ARGV > 18 then redis.call('HSET', facts, unpack(ARGV, 19)) end
 if ARGV[15] ~= '' then redis.call('SET', serial, id) end
 redis.call('ZADD', ids, 0, id)
 event('mdm.Authenticate', id, raw, 'type', kind, 'generation', generation)

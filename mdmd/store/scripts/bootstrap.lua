@@ -1,4 +1,4 @@
--- uses: _frame _pin
+-- uses: _frame _identity _pin
 -- A Mac escrows its bootstrap token, or asks for it back. Answers the sealed token, if any.
 -- KEYS: 2 device, 3 pin, 4 bootstrap
 -- ARGV: 7 fingerprint, 8 device id, 9 id, 10 type, 11 topic of the event, 12 message,

@@ -1,4 +1,4 @@
--- uses: _frame _pin
+-- uses: _frame _identity _pin
 -- An enrollment leaves; a device takes its user channels with it. Queue and history stay.
 -- KEYS: 2 device, 3 record, 4 pin, 5 channels, 6 work shard, 7 topics
 -- ARGV: 7 fingerprint, 8 device id, 9 id, 10 type, 11 member, 12 channel, 13 message

@@ -1,4 +1,4 @@
--- uses: _frame _pin _history _queue
+-- uses: _frame _identity _pin _history _queue
 -- A device connects: record its report, take the next command. docs/store.md, "connect".
 -- KEYS: 2 device, 3 record, 4 queue, 5 sent, 6 results, 7 work shard, 8 pin
 -- ARGV: 7 fingerprint, 8 device id, 9 id, 10 type, 11 member, 12 repeat, 13 cap,

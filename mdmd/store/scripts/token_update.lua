@@ -1,4 +1,4 @@
--- uses: _frame _pin _queue
+-- uses: _frame _identity _pin _queue
 -- A device, or a user channel of it, says where to push to. Answers the tally.
 -- KEYS: 2 device, 3 record, 4 pin, 5 push, 6 unlock, 7 channels, 8 queue, 9 work shard,
 --       10 ids, 11 topics
