@@ -35,6 +35,8 @@ from mdmd.flow.enqueue import Enqueuer
 from mdmd.interfaces import IPushCertificates
 from mdmd.ops.desk import Desk
 from mdmd.ops.logs import Logs
+from mdmd.ops.manhole.admission import Admission
+from mdmd.ops.manhole.ssh import make_manhole
 from mdmd.ops.pb import make_pb
 from mdmd.ops.perspective import Perspective
 from mdmd.ops.systemd import Systemd
@@ -97,7 +99,7 @@ def makeService(options: Options) -> Service:
     async def start(stack: AsyncExitStack) -> None:
         systemd = Systemd.of(os.environ)
         logs.reopen_on()
-        await serve(reactor, stack, config, parts)
+        await serve(reactor, stack, config, parts, logs.set_level)
         stack.callback(systemd.stopping)
         beat = systemd.stay_alive(reactor)
         if beat is not None:
@@ -157,11 +159,18 @@ def _reload(path: Path, parts: Parts, logs: Logs, systemd: Systemd) -> None:
     systemd.ready()
 
 
-async def serve(reactor: Any, stack: AsyncExitStack, config: Config, parts: Parts) -> None:
+async def serve(
+    reactor: Any,
+    stack: AsyncExitStack,
+    config: Config,
+    parts: Parts,
+    set_level: Callable[[str, str], None],
+) -> None:
     """
     Start everything in order.
 
     :param stack: takes the ending of each part, to be called in reverse.
+    :param set_level: changes how much is logged.
     """
     store = await _open_store(reactor, stack, config, parts)
     push = PushService(reactor, _apns_settings(config, parts), store.certificates)
@@ -184,8 +193,10 @@ async def serve(reactor: Any, stack: AsyncExitStack, config: Config, parts: Part
         waker,
         _topic(config, store.certificates),
     )
-    desk = _desk(reactor, parts, store, waker, enqueuer, webhooks)
-    await _serve_operators(reactor, stack, config, desk)
+    desk = _desk(reactor, parts, store, waker, enqueuer, webhooks, push, set_level)
+    perspective = Perspective(desk)
+    await _serve_manhole(reactor, stack, config, perspective)
+    await _serve_programs(reactor, stack, config, perspective)
     api = make_api(
         parts.api_key,
         store.fleet,
@@ -272,6 +283,8 @@ def _desk(
     waker: Waker,
     enqueuer: Enqueuer,
     webhooks: Webhooks,
+    push: PushService,
+    set_level: Callable[[str, str], None],
 ) -> Desk:
     return Desk(
         fleet=store.fleet,
@@ -284,19 +297,41 @@ def _desk(
         clock=reactor,
         version=version("mdmd"),
         webhooks=webhooks,
+        set_log_level=set_level,
+        inside={"store": store, "apns": push, "waker": waker},
     )
 
 
-async def _serve_operators(reactor: Any, stack: AsyncExitStack, config: Config, desk: Desk) -> None:
-    doors = make_pb(Perspective(desk), reactor)
+async def _serve_manhole(
+    reactor: Any, stack: AsyncExitStack, config: Config, perspective: Perspective
+) -> None:
+    if not config.manhole.enabled:
+        return
+    operators = perspective.desk.operators
+    admission = Admission(operators, config.manhole.authorized_keys)
+    history = config.state / "manhole" / "history"
+    manhole = make_manhole(perspective, admission, config.manhole.host_key, history, reactor)
+    stack.callback(manhole.close)
+    for each in config.manhole.listen:
+        await _open_port(stack, "manhole", _endpoint(reactor, each), manhole)
+
+
+async def _serve_programs(
+    reactor: Any, stack: AsyncExitStack, config: Config, perspective: Perspective
+) -> None:
+    doors = make_pb(perspective, reactor)
     stack.callback(doors.close)
     for each in config.pb.listen:
         prefix, values = endpoint_values(each)
         door = doors.unix if "unix" in (prefix, values.get("domain", "").lower()) else doors.tls
         endpoint = _tls_endpoint(reactor, values) if prefix == "ssl" else _endpoint(reactor, each)
-        port = await endpoint.listen(door)
-        stack.push_async_callback(_close, port)
-        log.info("{name} listens on {address}", name="pb", address=str(port.getHost()))
+        await _open_port(stack, "pb", endpoint, door)
+
+
+async def _open_port(stack: AsyncExitStack, name: str, endpoint: Any, factory: Any) -> None:
+    port = await endpoint.listen(factory)
+    stack.push_async_callback(_close, port)
+    log.info("{name} listens on {address}", name=name, address=str(port.getHost()))
 
 
 def _tls_endpoint(reactor: Any, values: Mapping[str, str]) -> Any:
@@ -375,9 +410,7 @@ async def _listen(
     factory.noisy = False  # what follows says where it listens
     stack.push_async_callback(site.drain, _DRAIN)
     for each in endpoints:
-        port = await _endpoint(reactor, each).listen(factory)
-        stack.push_async_callback(_close, port)
-        log.info("{name} listens on {address}", name=name, address=str(port.getHost()))
+        await _open_port(stack, name, _endpoint(reactor, each), factory)
 
 
 async def _close(port: Any) -> None:

@@ -133,6 +133,9 @@ class FakeFleet:
         id = SERIALS.get(text, text)
         return EnrollmentID(id) if id in self.records else None
 
+    async def complete(self, begun: str, limit: int = 100) -> list[str]:
+        return [each for each in [*self.records, *SERIALS] if each.startswith(begun)][:limit]
+
     async def queue(self, enrollment: EnrollmentID) -> list[QueuedCommand]:
         return self.queues[str(enrollment)]
 
@@ -232,20 +235,33 @@ def serve(folder: Path) -> None:
     from twisted.internet import stdio
     from twisted.internet.endpoints import UNIXServerEndpoint
     from twisted.internet.protocol import Protocol
+    from twisted.logger import globalLogBeginner, textFileLogObserver
 
+    from mdmd.ops.manhole.admission import Admission
+    from mdmd.ops.manhole.ssh import make_manhole
     from mdmd.ops.pb import make_pb
     from mdmd.ops.perspective import Perspective
 
     desk = make_desk(folder / "operators.json")
-    doors = make_pb(Perspective(desk), reactor)
+    perspective = Perspective(desk)
+    doors = make_pb(perspective, reactor)
     UNIXServerEndpoint(reactor, str(folder / "mdmd.sock"), mode=0o660).listen(doors.unix)
+    ssh_port = 0
+    if (folder / "host_key").exists():
+        admission = Admission(desk.operators, folder / "authorized_keys")
+        manhole = make_manhole(
+            perspective, admission, folder / "host_key", folder / "history", reactor
+        )
+        ssh_port = reactor.listenTCP(0, manhole, interface="127.0.0.1").getHost().port
+    logs = (folder / "log").open("w")
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(logs)], redirectStandardIO=False)
 
     class UntilClosed(Protocol):
         def connectionLost(self, reason: object = None) -> None:
             reactor.stop()
 
     stdio.StandardIO(UntilClosed())
-    reactor.callWhenRunning(lambda: (sys.stdout.write("ready\n"), sys.stdout.flush()))
+    reactor.callWhenRunning(lambda: print(f"ready {ssh_port}", flush=True))
     reactor.run()
 
 

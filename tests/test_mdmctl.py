@@ -35,7 +35,7 @@ class CommandLine(SynchronousTestCase):
             stdout=subprocess.PIPE,
             cwd=ROOT,
         )
-        assert cls.server.stdout.readline() == b"ready\n"
+        assert cls.server.stdout.readline() == b"ready 0\n"
 
     @classmethod
     def tearDownClass(cls) -> None:

@@ -248,6 +248,7 @@ class RoleTests(SynchronousTestCase):
             },
             Role.ADMIN,
         ),
+        ("enrollments.complete", {"begun": "M"}, Role.VIEWER),
         ("enrollments.find", {"text": MAC}, Role.VIEWER),
         ("enrollments.get", {"id": MAC}, Role.VIEWER),
         ("enrollments.page", {}, Role.VIEWER),

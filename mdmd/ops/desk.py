@@ -15,6 +15,10 @@ def _nothing() -> dict[str, object]:
     return {}
 
 
+def _no_levels(room: str, level: str) -> None:
+    raise ValueError("log levels can't be changed here")
+
+
 @attrs.frozen
 class Desk:
     """
@@ -24,6 +28,9 @@ class Desk:
     default, so that nobody who makes a desk has to know of it.
 
     :ivar clock: an IReactorTime.
+    :ivar set_log_level: takes a room of the house ("" for all) and a level;
+        raises ValueError for what it does not know.
+    :ivar inside: what else the manhole knows by name.
     :ivar figures: what the daemon knows of itself right now, for ``status.get``.
     """
 
@@ -37,6 +44,8 @@ class Desk:
     clock: Any
     version: str = ""
     webhooks: IWebhooks | None = None
+    set_log_level: Callable[[str, str], None] = _no_levels
+    inside: Mapping[str, object] = attrs.field(factory=dict, repr=False)
     figures: Callable[[], Mapping[str, object]] = _nothing
 
     def now(self) -> int:

@@ -46,7 +46,7 @@ class Enrollments:
             *(keys.unlock(one), keys.bootstrap(one), keys.archive(one), keys.channels(one)),
             *(keys.queue(one), keys.sent(one), keys.ended(one), keys.ended_sent(one)),
             *(keys.work(one), keys.IDS, keys.TOPICS, keys.serial(serial)),
-            *(keys.identity(identity.fingerprint), keys.renewals(one)),
+            *(keys.identity(identity.fingerprint), keys.renewals(one), keys.SERIAL_ORDER),
         )
         settings = self._tools.settings
         facts: list[Word] = [word for fact in message.facts.items() for word in fact]

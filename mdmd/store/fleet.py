@@ -168,6 +168,14 @@ class Fleet:
         record = await self.enrollment(EnrollmentID.parse(device.decode() if device else text))
         return None if record is None else record.enrollment
 
+    async def complete(self, begun: str, limit: int = 100) -> list[str]:
+        """List enrollment ids and serial numbers that begin like this, so many of each."""
+        least, most = b"[" + begun.encode(), b"(" + begun.encode() + b"\xff"
+        found: list[bytes] = []
+        for key in (keys.IDS, keys.SERIAL_ORDER):
+            found += await self._tools.link.call("ZRANGEBYLEX", key, least, most, "LIMIT", 0, limit)
+        return [each.decode("utf-8", "replace") for each in found]
+
     async def _describe(self, ones: Sequence[EnrollmentID]) -> list[EnrollmentRecord | None]:
         if not ones:
             return []

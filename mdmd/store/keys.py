@@ -19,6 +19,7 @@ TOPICS = b"mdmd:topics"
 SEQUENCE = b"mdmd:sequence"
 COMMANDS = b"mdmd:command:"
 SERIALS = b"mdmd:serial:"
+SERIAL_ORDER = b"mdmd:serials"  # all of them, to complete one that is being typed
 CERTIFICATES = b"mdmd:pushcerts"
 GROUPS = b"mdmd:groups"
 REFRESH = b"mdmd:refresh"

@@ -49,3 +49,6 @@ class Store:
         self.deliveries = Deliveries(self.tools, self.events)
         self.identities = Identities(self.tools)
         self.renewals = Renewals(self.tools)
+
+    def __repr__(self) -> str:
+        return f"<Store over {self.link!r}>"

@@ -75,3 +75,8 @@ class Enrollments(Subject):
         """Say the enrollment id of an id or serial number, None if there is none."""
         found = await self.desk.fleet.find(text.strip())
         return None if found is None else str(found)
+
+    @method(Role.VIEWER)
+    async def complete(self, caller: Caller, begun: str, limit: int = PAGE) -> Wire:
+        """List ids and serial numbers that begin like this, for who types one."""
+        return await self.desk.fleet.complete(begun, page_size(limit))

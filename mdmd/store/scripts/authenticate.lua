@@ -2,13 +2,13 @@
 -- A device begins a new generation. docs/store.md, "Authenticate".
 -- KEYS: 2 record, 3 pin, 4 facts, 5 push, 6 unlock, 7 bootstrap, 8 archive, 9 channels,
 --       10 queue, 11 sent, 12 ended, 13 ended's sent, 14 work shard, 15 ids, 16 topics, 17 serial,
---       18 certificate, 19 renewals shard
+--       18 certificate, 19 renewals shard, 20 serials in order
 -- ARGV: 7 fingerprint, 8 when the certificate ends (s), 9 id, 10 type, 11 member, 12 topic,
 --       13 message, 14 prefix of serials, 15 the serial, 16 when the certificate begins (s),
 --       17 when to renew it (ms, '' never), 18 '1': refuse a certificate that is not recorded;
 --       then names and values of facts
 local record, pin, facts, push, unlock, bootstrap, archive, channels, queue, sent, ended,
-  ended_sent, work, ids, topics, serial, certificate, renewals = unpack(KEYS, 2, 19)
+  ended_sent, work, ids, topics, serial, certificate, renewals, serials = unpack(KEYS, 2, 20)
 local fingerprint, ends, id, kind, member, topic, raw = unpack(ARGV, 7, 13)
 
 local owner = fingerprint ~= '' and redis.call('GET', pin)
@@ -86,10 +86,14 @@ redis.call('HSET', record, 'type', kind, 'topic', topic, 'seen', ARGV[1])
 local old_serial = redis.call('HGET', facts, 'SerialNumber')
 if old_serial and old_serial ~= ARGV[15] and redis.call('GET', ARGV[14] .. old_serial) == id then
   redis.call('UNLINK', ARGV[14] .. old_serial)
+  redis.call('ZREM', serials, old_serial)
 end
 redis.call('UNLINK', facts)
 if #ARGV > 18 then redis.call('HSET', facts, unpack(ARGV, 19)) end
-if ARGV[15] ~= '' then redis.call('SET', serial, id) end
+if ARGV[15] ~= '' then
+  redis.call('SET', serial, id)
+  redis.call('ZADD', serials, 0, ARGV[15])
+end
 redis.call('ZADD', ids, 0, id)
 event('mdm.Authenticate', id, raw, 'type', kind, 'generation', generation)
 return left

@@ -1,0 +1,95 @@
+"""The manhole for scripts: one command, or lines from standard input; no terminal."""
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mdmd.ops.manhole.session import ManholeSession
+
+log = Logger()
+
+_LARGEST = 1024 * 1024  # bytes of a script
+
+MakeSession = Callable[[Callable[[str], None]], ManholeSession]
+
+
+class Batch(Protocol):
+    """
+    What runs without a terminal.
+
+    :param command: one source; None: lines come from standard input.
+    :param ended: takes the exit status: 0, or 1 if something went wrong.
+    """
+
+    transport: Any
+
+    def __init__(
+        self, make_session: MakeSession, command: str | None, ended: Callable[[Failure], None]
+    ) -> None:
+        self._session = make_session(self._write)
+        self._command = command
+        self._ended = ended
+        self._input = b""
+        self._gone = False
+
+    def connectionMade(self) -> None:
+        """Begin, if there is a command."""
+        if self._command is not None:
+            self._begin(self._command)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Collect the script; Ctrl-C (of ssh -tt) cancels."""
+        if b"\x03" in data:
+            self._session.cancel()
+        elif self._command is None and len(self._input) < _LARGEST:
+            self._input += data
+
+    def end_of_input(self) -> None:
+        """Run the script, now that it is whole."""
+        if self._command is None:
+            self._command = self._input.decode("utf-8", "replace")
+            self._begin(self._command)
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        """End what is running."""
+        self._gone = True
+        self._session.cancel()
+
+    def _write(self, text: str) -> None:
+        if not self._gone:
+            self.transport.write(text.encode("utf-8", "replace"))
+
+    def _begin(self, script: str) -> None:
+        Deferred.fromCoroutine(self._run(script)).addCallbacks(self._end, self._failed)
+
+    async def _run(self, script: str) -> bool:
+        for source in _statements(script):
+            if await self._session.run(source) != "ok":
+                return False
+        return True
+
+    def _end(self, well: bool) -> None:
+        if not self._gone:
+            self._ended(Failure(ProcessDone(0) if well else ProcessTerminated(exitCode=1)))
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(SyntaxError):
+            self._write(f"{type(failure.value).__name__}: {failure.value}\n")
+        else:
+            log.failure("the manhole failed", failure)
+        self._end(False)
+
+
+def _statements(script: str) -> list[str]:
+    """
+    Cut a script into its statements: what each gives is shown, as if it were typed.
+
+    :raises SyntaxError: it is none.
+    """
+    return [ast.get_source_segment(script, each) or "" for each in ast.parse(script).body]

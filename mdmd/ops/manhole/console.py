@@ -1,0 +1,202 @@
+"""A terminal at the manhole: keys, lines, completion, Ctrl-C, output that comes at any time."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+
+from mdmd.ops.manhole.editor import LineEditor
+from mdmd.ops.manhole.history import History
+from mdmd.ops.manhole.interpreter import is_whole
+from mdmd.ops.manhole.keys import KeyReader
+from mdmd.ops.manhole.session import Lines, ManholeSession
+
+log = Logger()
+
+_PROMPTS = ("mdmd> ", "  ... ")
+_AHEAD = 100_000  # keys typed while a line runs
+
+
+class Console(Protocol):
+    """
+    Somebody with a terminal.
+
+    :param make_session: makes the session that prints to ``write``.
+    """
+
+    transport: Any
+
+    def __init__(
+        self,
+        make_session: Callable[[Callable[[str], None]], ManholeSession],
+        history: History,
+        greeting: str,
+        width: int,
+    ) -> None:
+        self._session = make_session(self.write)
+        self._session.interpreter.namespace.update(exit=_Leave(self.leave), quit=_Leave(self.leave))
+        self._history = history
+        self._greeting = greeting
+        self._keys = KeyReader()
+        self._ahead: deque[str] = deque(maxlen=_AHEAD)
+        self._lines = Lines()
+        self._editor = LineEditor(history.read())
+        self._editing = False
+        self._completing = False
+        self.resize(width)
+
+    def connectionMade(self) -> None:
+        """Say hello."""
+        self._send(self._greeting.replace("\n", "\r\n"))
+        self._prompt()
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        """End what is running."""
+        self._editing = False
+        self._session.cancel()
+
+    def resize(self, width: int) -> None:
+        """Take the terminal's width."""
+        self._editor.width = self._session.interpreter.width = max(width, 20)
+
+    def leave(self) -> None:
+        """End the session."""
+        self.transport.loseConnection()
+
+    def write(self, text: str) -> None:
+        """Print; what is being typed moves below."""
+        text = text.replace("\n", "\r\n")
+        if not self._editing:
+            self._send(text)
+            return
+        end = "" if text.endswith("\n") else "\r\n"
+        self._send(self._editor.clear() + text + end + self._editor.draw())
+
+    def _send(self, text: str) -> None:
+        self.transport.write(text.encode("utf-8", "replace"))
+
+    # -- keys
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what was typed."""
+        for key in self._keys.feed(data):
+            if key == "<c-c>":
+                self._interrupt()
+            elif self._session.busy or self._completing:
+                self._ahead.append(key)
+            else:
+                self._key(key)
+
+    def _key(self, key: str) -> None:
+        if key == "<enter>":
+            self._enter()
+        elif key == "<tab>":
+            self._tab()
+        elif key == "<c-l>":
+            self._send("\x1b[H\x1b[2J" + self._editor.draw())
+        elif key == "<c-d>" and not self._editor.text:
+            self._send("\r\n")
+            self.leave()
+        else:
+            self._send(self._editor.key("<delete>" if key == "<c-d>" else key))
+
+    def _interrupt(self) -> None:
+        self._ahead.clear()
+        if self._session.busy:
+            self._session.cancel()
+            return
+        self._send(self._editor.leave())
+        self._editor.forget()
+        self._lines.forget()
+        self._prompt()
+
+    def _prompt(self) -> None:
+        self._editing = True
+        self._editor.prompt = _PROMPTS[self._lines.begun]
+        self._send(self._editor.draw())
+
+    # -- lines
+
+    def _enter(self) -> None:
+        self._send(self._editor.leave())
+        self._editing = False
+        line = self._editor.take()
+        self._history.add(line)
+        try:
+            source = self._lines.add(line, is_whole)
+        except (SyntaxError, ValueError, OverflowError) as error:
+            self.write(f"{type(error).__name__}: {error}\n")
+            self._prompt()
+            return
+        if source is None or not source.strip():
+            self._prompt()
+            return
+        self._session.run(source).addCallback(self._done).addErrback(_failed)
+
+    def _done(self, outcome: str) -> None:
+        self._prompt()
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._ahead and not self._session.busy and not self._completing:
+            self._key(self._ahead.popleft())
+
+    # -- completion
+
+    def _tab(self) -> None:
+        before = self._editor.text[: self._editor.cursor]
+        if not before.strip():
+            self._send(self._editor.insert("    "))
+            return
+        self._completing = True
+        answer = Deferred.fromCoroutine(self._session.complete(before))
+        answer.addCallback(self._completed).addErrback(_failed)
+
+    def _completed(self, found: tuple[int, list[str]]) -> None:
+        self._completing = False
+        begun, candidates = found
+        common = _common(candidates)
+        if len(common) > begun:
+            self._send(self._editor.insert(common[begun:]))
+        elif len(candidates) > 1:
+            self.write(_columns(candidates, self._editor.width))
+        else:
+            self._send("\a")
+        self._catch_up()
+
+
+class _Leave:
+    """``exit`` and ``quit`` end the session, not the daemon."""
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
+
+    def __call__(self) -> None:
+        self._leave()
+
+    def __repr__(self) -> str:
+        self._leave()
+        return "bye"
+
+
+def _common(words: list[str]) -> str:
+    """Give what all words begin with."""
+    if not words:
+        return ""
+    first, last = min(words), max(words)
+    size = next((at for at, each in enumerate(first) if last[at : at + 1] != each), len(first))
+    return first[:size]
+
+
+def _columns(words: list[str], width: int) -> str:
+    wide = max(map(len, words)) + 2
+    each_line = max(1, width // wide)
+    lines = [words[at : at + each_line] for at in range(0, len(words), each_line)]
+    return "".join("".join(word.ljust(wide) for word in line).rstrip() + "\n" for line in lines)
+
+
+def _failed(failure: Any) -> None:
+    log.failure("the manhole failed", failure)

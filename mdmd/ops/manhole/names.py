@@ -1,0 +1,374 @@
+"""What an operator finds in the manhole: the fleet and the daemon, as things with names."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from twisted.internet.task import deferLater
+
+from mdmd.errors import BadRequest, NotHere
+from mdmd.mdm import plist
+from mdmd.ops.desk import Desk
+from mdmd.ops.manhole.interpreter import Answer
+from mdmd.ops.manhole.look import Rows, age, clean, event_line, moment
+from mdmd.ops.subscription import Filter
+
+Call = Callable[..., Coroutine[Any, Any, Any]]
+
+_PAGE = 200
+_SEARCHED = 5000  # enrollments looked through for a name
+_PROTOCOL = {"UDID", "EnrollmentID", "CommandUUID", "Status", "UserID", "EnrollmentUserID"}
+
+
+class Sent:
+    """
+    A command that was sent to one device. ``await _.answer`` waits for what it says.
+
+    :ivar uuid: the CommandUUID.
+    """
+
+    def __init__(self, device: "Device", reply: dict[str, Any]) -> None:
+        self._device = device
+        self.uuid: str = reply["command_uuid"]
+        self.request_type: str = reply["request_type"]
+        (told,) = reply["status"].values()
+        if told["command_error"]:
+            raise BadRequest(told["command_error"])
+        self.push = told["push_result"] or told["push_error"] or "not pushed"
+
+    @property
+    def answer(self) -> Answer:
+        """Wait until the device has answered; Ctrl-C ends the waiting, not the command."""
+        return Answer(self._wait, "the answer")
+
+    async def _wait(self) -> "Result":
+        while True:
+            for each in await self._device.results:
+                if each.uuid == self.uuid:
+                    found: Result = each
+                    return found
+            await deferLater(self._device.desk.clock, 0.5)
+
+    def __repr__(self) -> str:
+        return f"<{self.request_type} {self.uuid}: {clean(self.push)}; _.answer waits for it>"
+
+
+class Result:
+    """
+    What a device answered to one command. ``_.answer`` is the whole of it.
+
+    :ivar status: Acknowledged, Error, …
+    :ivar error: the device's words.
+    """
+
+    def __init__(self, device: "Device", record: dict[str, Any]) -> None:
+        self._device = device
+        self.uuid: str = record["uuid"]
+        self.request_type: str = record["request_type"]
+        self.status: str = record["status"]
+        self.error: str = record["error"]
+        self.received_at: int = record["received_at"]
+        self._secret = record["secret"]
+
+    @property
+    def answer(self) -> Answer:
+        """Read the report; if a secret can be in it, this is in the audit."""
+        return Answer(self._read, "the report")
+
+    async def _read(self) -> dict[str, Any]:
+        name = "results.secret" if self._secret else "results.get"
+        found = await self._device.call(name, id=self._device.id, uuid=self.uuid)
+        report = plist.loads(found["raw"]) if found["raw"] else {}
+        return {key: value for key, value in report.items() if key not in _PROTOCOL}
+
+    def __repr__(self) -> str:
+        words = [self.request_type or "orphan", self.status, clean(self.error)]
+        return f"<{' '.join(filter(None, words))}, {age(self.received_at)}; _.answer has it all>"
+
+
+class Device:
+    """
+    One enrollment: a device, or a user channel on it.
+
+    ``d.queue``, ``d.results``, ``d.record``; ``await d.send("DeviceInformation",
+    Queries=["OSVersion"])``, ``await d.push()``, ``await d.cancel(uuid)``,
+    ``await d.clear()``. What is known of it is in ``d.facts`` and as attributes:
+    ``d.serial``, ``d.name``, ``d.os``, ``d.enabled``, ``d.last_seen``…
+    """
+
+    def __init__(self, desk: Desk, call: Call, record: dict[str, Any]) -> None:
+        self.desk = desk
+        self.call = call
+        self._record = record
+        self.id: str = record["id"]
+        self.facts: dict[str, str] = record["facts"]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_record"][name]
+        except KeyError:
+            raise AttributeError(f"a device has no {name!r}; dir() lists what it has") from None
+
+    def __dir__(self) -> list[str]:
+        own = [each for each in super().__dir__() if each not in ("call", "desk")]
+        return [*own, *self._record]
+
+    @property
+    def serial(self) -> str:
+        """The serial number."""
+        return self.facts.get("SerialNumber", "")
+
+    @property
+    def name(self) -> str:
+        """What its user calls it."""
+        return self.facts.get("DeviceName", "")
+
+    @property
+    def os(self) -> str:
+        """The version of its system."""
+        return self.facts.get("OSVersion", "")
+
+    @property
+    def queue(self) -> Answer:
+        """What waits for it, in delivery order."""
+        return Answer(self._queue, "the queue")
+
+    @property
+    def results(self) -> Answer:
+        """What it answered last, newest first."""
+        return Answer(self._results, "the results")
+
+    @property
+    def record(self) -> Answer:
+        """All that is known of it, read anew."""
+        return Answer(self._read, "the record")
+
+    def send(self, request_type: str, /, **keys: Any) -> Answer:
+        """Queue a command and push: ``await d.send("RestartDevice")``."""
+        return Answer(lambda: self._send(request_type, keys), f"sends {request_type}")
+
+    def push(self) -> Answer:
+        """Wake it up."""
+        return Answer(self._push, "a push")
+
+    def cancel(self, uuid: str) -> Answer:
+        """Take one command out of its queue."""
+        return Answer(lambda: self.call("queue.cancel", id=self.id, uuid=uuid), "a cancellation")
+
+    def clear(self) -> Answer:
+        """Take all commands out of its queue, say how many."""
+        return Answer(lambda: self.call("queue.clear", id=self.id), "clears the queue")
+
+    async def _queue(self) -> Rows:
+        found = await self.call("queue.show", id=self.id)
+        return Rows(found, _QUEUE, "nothing waits for it")
+
+    async def _results(self) -> Rows:
+        found = await self.call("results.show", id=self.id)
+        return Rows([Result(self, each) for each in found], _RESULTS, "no answer yet")
+
+    async def _read(self) -> dict[str, Any]:
+        self._record = await self.call("enrollments.get", id=self.id)
+        self.facts = self._record["facts"]
+        return dict(self._record)
+
+    async def _send(self, request_type: str, keys: dict[str, Any]) -> Sent:
+        reply = await self.call(
+            "commands.send", ids=[self.id], request_type=request_type, keys=keys
+        )
+        return Sent(self, reply)
+
+    async def _push(self) -> str:
+        reply = await self.call("push.send", ids=[self.id])
+        told = reply["status"][self.id]
+        return clean(told["push_result"] or told["push_error"] or told["command_error"])
+
+    def _state(self) -> str:
+        if self._record["enabled"]:
+            return "enrolled"
+        return "left" if self._record["tally"] else "not enrolled yet"
+
+    def __repr__(self) -> str:
+        words = [
+            self.id,
+            self.serial,
+            f'"{self.name}"' if self.name else "",
+            self.facts.get("ModelName") or self.facts.get("Model", ""),
+            self.os,
+        ]
+        waits = f", {self._record['pending']} waiting" if self._record["pending"] else ""
+        seen = age(self._record["last_seen"])
+        return f"<{clean('  '.join(filter(None, words)))}: {self._state()}, seen {seen}{waits}>"
+
+
+_DEVICES: dict[str, Callable[[Any], object]] = {
+    "ID": lambda d: d.id,
+    "SERIAL": lambda d: d.serial,
+    "NAME": lambda d: d.name,
+    "MODEL": lambda d: d.facts.get("ModelName") or d.facts.get("Model", ""),
+    "OS": lambda d: d.os,
+    "STATE": lambda d: d._state(),
+    "SEEN": lambda d: age(d.last_seen),
+    "QUEUE": lambda d: d.pending or "",
+}
+_QUEUE: dict[str, Callable[[Any], object]] = {
+    "UUID": lambda c: c["uuid"],
+    "REQUESTTYPE": lambda c: c["request_type"],
+    "STATE": lambda c: c["state"],
+    "QUEUED": lambda c: age(c["queued_at"]),
+    "SENT": lambda c: age(c["last_sent"]),
+    "TIMES": lambda c: c["attempts"],
+}
+_RESULTS: dict[str, Callable[[Any], object]] = {
+    "RECEIVED": lambda r: moment(r.received_at),
+    "REQUESTTYPE": lambda r: r.request_type or "orphan",
+    "STATUS": lambda r: r.status,
+    "ERROR": lambda r: r.error,
+    "UUID": lambda r: r.uuid,
+}
+
+
+class DeviceAnswer(Answer):
+    """A device that has to be looked up first; its attributes are answers, too."""
+
+    def __getattr__(self, name: str) -> "Later":
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Later(self, name)
+
+    def __dir__(self) -> list[str]:
+        return [name for name in dir(Device) if not name.startswith("_")]
+
+
+class Later(Answer):
+    """An attribute, or a call, of a device that has to be looked up first."""
+
+    def __init__(self, device: Answer, name: str) -> None:
+        super().__init__(self._get, name)
+        self._device = device
+        self._name = name
+
+    def __call__(self, *args: Any, **keys: Any) -> Answer:
+        """Call the device's method once it is there."""
+
+        async def call() -> Any:
+            return await getattr(await self._device, self._name)(*args, **keys)
+
+        return Answer(call, self._name)
+
+    async def _get(self) -> Any:
+        value = getattr(await self._device, self._name)
+        return await value if isinstance(value, Answer) else value
+
+
+class Devices(Answer):
+    """
+    The fleet. ``devices`` alone lists the first ones; ``devices.page(after, limit)`` goes on.
+
+    ``async for d in devices: …`` goes through all of them, a page at a time.
+    """
+
+    def __init__(self, desk: Desk, call: Call) -> None:
+        super().__init__(lambda: self._page("", 100), "devices")
+        self._desk = desk
+        self._call = call
+
+    def page(self, after: str = "", limit: int = 100) -> Answer:
+        """List those after an id."""
+        return Answer(lambda: self._page(after, limit), "devices")
+
+    async def _page(self, after: str, limit: int) -> Rows:
+        found = await self._call("enrollments.page", after=after, limit=limit)
+        return Rows([self._device(each) for each in found], _DEVICES, "nobody is enrolled")
+
+    def _device(self, record: dict[str, Any]) -> Device:
+        return Device(self._desk, self._call, record)
+
+    async def __aiter__(self) -> AsyncIterator[Device]:
+        after = ""
+        while True:
+            found = await self._page(after, _PAGE)
+            for each in found:
+                yield each
+            if len(found) < _PAGE:
+                return
+            after = found[-1].id
+
+    def one(self, text: str) -> DeviceAnswer:
+        """Find one by serial number, enrollment id or name."""
+        return DeviceAnswer(lambda: self._one(text), f"the device {text}")
+
+    async def _one(self, text: str) -> Device:
+        id = await self._call("enrollments.find", text=text)
+        if id is not None:
+            return self._device(await self._call("enrollments.get", id=id))
+        seen = 0
+        async for each in self:
+            if each.name.casefold() == text.strip().casefold():
+                return each
+            seen += 1
+            if seen == _SEARCHED:
+                raise NotHere(f"no id, no serial number, and no name among the first {seen}")
+        raise NotHere(f"no enrollment id, serial number or name is {text[:80]!r}")
+
+
+class Events(Answer):
+    """
+    What happens. ``events`` alone: the last ones; ``events.tail()`` prints them as they come.
+
+    ``events.tail("C02…")`` follows one device, ``events.tail(topics=["mdm.Connect"])`` a topic.
+    """
+
+    def __init__(self, desk: Desk, call: Call, write: Callable[[str], None]) -> None:
+        super().__init__(self._last, "events")
+        self._desk = desk
+        self._call = call
+        self._write = write
+
+    async def _last(self, count: int = 20) -> Rows:
+        hour_ago = f"{max(0, self._desk.now() - 3_600_000)}-0"
+        found: list[Any] = []
+        after = hour_ago
+        for _ in range(50):
+            page = await self._call("events.page", after=after, limit=1000)
+            found = [*found, *page][-count:]
+            if len(page) < 1000:
+                break
+            after = page[-1]["id"]
+        return Rows(found, {"THE LAST HOUR": event_line}, "nothing happened within the last hour")
+
+    def tail(self, id: str = "", topics: list[str] | None = None) -> Answer:
+        """Print events as they come, until Ctrl-C."""
+        return Answer(lambda: self._tail(id, tuple(topics or ())), "prints events")
+
+    async def _tail(self, id: str, topics: tuple[str, ...]) -> None:
+        from mdmd.ops.records import event
+
+        if id:
+            found = await self._call("enrollments.find", text=id)
+            id = found or id
+        wanted = Filter(id, topics)
+        self._write("events as they come; Ctrl-C ends it\n")
+        after = await self._desk.fleet.newest_event()
+        while True:
+            page = await self._desk.tail.take(after)
+            for each in page:
+                if wanted.fits(each):
+                    self._write(event_line(event(each, raw=False)) + "\n")
+            after = page[-1].id
+
+
+class Log:
+    """How much is logged: ``log.level("apns", "debug")``; "" means everything."""
+
+    def __init__(self, set_level: Callable[[str, str], None]) -> None:
+        self._set_level = set_level
+
+    def level(self, room: str, level: str) -> None:
+        """Log more or less of one part from now on: debug, info, warn, error or critical."""
+        try:
+            self._set_level(room, level)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+
+    def __repr__(self) -> str:
+        return '<log.level("apns", "debug") logs more of one part>'

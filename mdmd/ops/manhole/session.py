@@ -1,0 +1,143 @@
+"""One operator at the manhole, whatever their terminal: a line in, what it gives out, an audit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mdmd.errors import MdmdError, NotAllowed
+from mdmd.interfaces import AuditEntry
+from mdmd.ops.manhole.complete import complete
+from mdmd.ops.manhole.interpreter import Interpreter
+from mdmd.ops.manhole.redact import redacted
+from mdmd.ops.manhole.space import make_namespace
+from mdmd.ops.method import Caller
+from mdmd.ops.operators import Role
+from mdmd.ops.perspective import Perspective
+
+log = Logger()
+
+_AUDITED = 2000  # characters of a line
+
+
+class ManholeSession:
+    """
+    The names and the lines of one session.
+
+    :param caller: says who this is now: they may have been removed meanwhile.
+    :param write: prints to their terminal, at any time.
+    """
+
+    def __init__(
+        self,
+        perspective: Perspective,
+        caller: Callable[[], Caller],
+        write: Callable[[str], None],
+    ) -> None:
+        self._perspective = perspective
+        self._caller = caller
+        self.name = caller().name
+        names = make_namespace(perspective.desk, self.call, write)
+        self.interpreter = Interpreter(names, write, self.name)
+        self._write = write
+        self._running: Deferred[str] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Say whether a line is running."""
+        return self._running is not None
+
+    async def call(self, name: str, /, **arguments: Any) -> Any:
+        """Make a call as this operator: role, audit and checks as anywhere."""
+        return await self._perspective.call(self._caller(), name, kw=arguments)
+
+    def run(self, source: str) -> "Deferred[str]":
+        """Run a source; the answer is ``ok``, ``cancelled`` or the name of the error."""
+        self._running = Deferred.fromCoroutine(self._run(source))
+        return self._running.addBoth(self._over)
+
+    def cancel(self) -> None:
+        """Cancel what is running: its await, not the daemon."""
+        if self._running is not None:
+            self._running.cancel()
+
+    async def complete(self, before: str) -> tuple[int, list[str]]:
+        """Say what may come at the end of a line; see :func:`mdmd.ops.manhole.complete`."""
+        try:
+            return await complete(before, self.interpreter.namespace, self.call)
+        except MdmdError:
+            return 0, []
+
+    async def _run(self, source: str) -> str:
+        try:
+            caller = self._caller()
+            if caller.role < Role.ADMIN:
+                raise NotAllowed(f"the manhole is for admins; {caller.name} is {caller.role}")
+        except MdmdError as error:
+            self._write(f"{type(error).__name__}: {error}\n")
+            return type(error).__name__
+        outcome = await self.interpreter.run(source)
+        await self._audit(caller, source, outcome)
+        return outcome
+
+    async def _audit(self, caller: Caller, source: str, outcome: str) -> None:
+        line = redacted(source)[:_AUDITED]
+        log.info(
+            "audit: {who} from {source}: manhole {line}: {outcome}",
+            who=caller.name,
+            source=caller.source,
+            line=line,
+            outcome=outcome,
+        )
+        entry = AuditEntry(
+            caller.name, caller.source, "manhole", facts={"line": line}, outcome=outcome
+        )
+        try:
+            await self._perspective.desk.audit.write(entry)
+        except MdmdError as error:
+            log.error("a line of the manhole is in this log only: {reason}", reason=str(error))
+
+    def _over(self, outcome: Any) -> str:
+        self._running = None
+        if isinstance(outcome, Failure):
+            log.failure("the manhole failed", outcome)
+            self._write("mdmd failed here; its log says how\n")
+            return "InternalError"
+        return str(outcome)
+
+
+@attrs.define
+class Lines:
+    """Lines on their way to whole statements."""
+
+    _lines: list[str] = attrs.field(factory=list)
+
+    def add(self, line: str, is_whole: Callable[[str], bool]) -> str | None:
+        """
+        Add a line; give the whole source once there is one, None while there is not.
+
+        :raises SyntaxError: it will never be one; the lines are forgotten.
+        """
+        self._lines.append(line)
+        source = "\n".join(self._lines)
+        try:
+            whole = is_whole(source)
+        except SyntaxError:
+            self.forget()
+            raise
+        if not whole:
+            return None
+        self.forget()
+        return source
+
+    @property
+    def begun(self) -> bool:
+        """Say whether more lines are needed."""
+        return bool(self._lines)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._lines.clear()

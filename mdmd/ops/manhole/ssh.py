@@ -1,0 +1,339 @@
+"""
+The manhole's SSH server, on Conch: sessions with a terminal, commands, scripts.
+
+To be served::
+
+    manhole = make_manhole(perspective, admission, host_key, state / "manhole" / "history", reactor)
+    endpoint.listen(manhole)
+    …
+    manhole.close()
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.conch.avatar import ConchUser
+from twisted.conch.error import ConchError, ValidPublicKey
+from twisted.conch.interfaces import IConchUser, ISession
+from twisted.conch.ssh import factory, session, transport, userauth
+from twisted.conch.ssh.common import getNS
+from twisted.conch.ssh.connection import SSHConnection
+from twisted.conch.ssh.keys import Key
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import ISSHPrivateKey
+from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.logger import Logger
+from twisted.python.components import registerAdapter
+from zope.interface import implementer
+
+from mdmd.errors import MdmdError
+from mdmd.ops.manhole.admission import Admission
+from mdmd.ops.manhole.batch import Batch
+from mdmd.ops.manhole.console import Console
+from mdmd.ops.manhole.history import History
+from mdmd.ops.manhole.session import ManholeSession
+from mdmd.ops.manhole.space import greeting
+from mdmd.ops.perspective import Perspective
+
+log = Logger()
+
+MOST_CONNECTIONS = 64
+HURRY = 20  # seconds to log in
+
+
+@implementer(ICredentialsChecker)
+class KeyChecker:
+    """Lets in who can sign with a key that is an admin's; the user name does not matter."""
+
+    credentialInterfaces = (ISSHPrivateKey,)
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    def requestAvatarId(self, credentials: Any) -> "Deferred[str]":
+        """Say whose key signed, as ``TYPE BASE64``; Conch calls this."""
+        try:
+            key = Key.fromString(credentials.blob)
+            spelled = key.public().toString("OPENSSH").decode()
+            spelled = " ".join(spelled.split()[:2])
+            self._admission.admin(spelled)
+        except MdmdError as error:
+            log.warn("the manhole turned somebody away: {reason}", reason=str(error))
+            raise UnauthorizedLogin(str(error)) from None
+        except Exception as error:  # whatever Conch makes of a damaged key
+            log.warn("the manhole turned a key away: {reason}", reason=str(error)[:200])
+            raise UnauthorizedLogin("not a key") from None
+        if not credentials.signature:
+            raise ValidPublicKey
+        if not key.verify(credentials.signature, credentials.sigData):
+            raise UnauthorizedLogin("the signature is wrong")
+        return succeed(spelled)
+
+
+@implementer(IRealm)
+class Realm:
+    """Makes the users of Conch."""
+
+    def __init__(self, make_user: Callable[[str], "User"]) -> None:
+        self._make_user = make_user
+
+    def requestAvatar(self, avatarId: Any, mind: Any, *interfaces: Any) -> Any:
+        """Make the user with this key; Conch calls this."""
+        return IConchUser, self._make_user(avatarId), lambda: None
+
+
+class Channel(session.SSHSession):
+    """A session's channel; Twisted's own would write the command into the log as it is."""
+
+    def request_exec(self, data: bytes) -> int:
+        """Run a command."""
+        if self.client is not None:
+            return 0
+        command = getNS(data)[0]
+        self.client = session.SSHSessionProcessProtocol(self)
+        opened: Any = self._session
+        opened.execCommand(self.client, command)
+        return 1
+
+
+class User(ConchUser):
+    """An admin on one connection: sessions and nothing else, no forwarding, no files."""
+
+    def __init__(self, manhole: "Manhole", key: str) -> None:
+        super().__init__()
+        self.manhole = manhole
+        self.key = key
+        self.channelLookup[b"session"] = Channel
+
+
+@implementer(ISession)
+class SSHSession:
+    """One session of Conch's on its way to a console or a batch."""
+
+    def __init__(self, user: User) -> None:
+        self._user = user
+        self._manhole = user.manhole
+        self._width: int | None = None
+        self._protocol: Any = None
+
+    def getPty(self, term: bytes, windowSize: tuple[int, ...], modes: Any) -> None:
+        """Take the terminal's size: there is one."""
+        self._width = windowSize[1] or 80
+
+    def windowChanged(self, newWindowSize: tuple[int, ...]) -> None:
+        """Take its new size."""
+        self._width = newWindowSize[1] or 80
+        if isinstance(self._protocol, Console):
+            self._protocol.resize(self._width)
+
+    def openShell(self, proto: Any) -> None:
+        """Begin a session with a terminal, or take a script."""
+        if self._width is None:
+            self._connect(Batch(self._make, None, proto.processEnded), proto)
+            return
+        name = self._name()
+        history = History(self._manhole.history, name)
+        hello = greeting(self._manhole.perspective.desk.version, name)
+        self._connect(Console(self._make, history, hello, self._width), proto)
+
+    def execCommand(self, proto: Any, command: bytes) -> None:
+        """Run one command and end with its exit status."""
+        self._connect(
+            Batch(self._make, command.decode("utf-8", "replace"), proto.processEnded), proto
+        )
+
+    def eofReceived(self) -> None:
+        """Take the end of standard input."""
+        if isinstance(self._protocol, Batch):
+            self._protocol.end_of_input()
+
+    def closed(self) -> None:
+        """End what is running: the client went away."""
+        if self._protocol is not None:
+            self._protocol.connectionLost(connectionDone)
+
+    def _connect(self, protocol: Any, proto: Any) -> None:
+        self._protocol = protocol
+        proto.makeConnection(_Input(protocol))
+        protocol.makeConnection(_Output(proto))
+
+    def _host(self) -> str:
+        return str(getattr(self._user.conn.transport.transport.getPeer(), "host", "-"))
+
+    def _name(self) -> str:
+        return self._manhole.admission.caller(self._user.key, self._host()).name
+
+    def _make(self, write: Callable[[str], None]) -> ManholeSession:
+        host = self._host()
+        return ManholeSession(
+            self._manhole.perspective,
+            lambda: self._manhole.admission.caller(self._user.key, host),
+            write,
+        )
+
+
+class _Input:
+    """A transport for Conch's session: to the protocol."""
+
+    def __init__(self, protocol: Any) -> None:
+        self.write = protocol.dataReceived
+
+        def lose() -> None:
+            protocol.connectionLost(connectionDone)
+
+        self.loseConnection = lose
+
+
+class _Output:
+    """A transport for the protocol: to the client's standard output."""
+
+    def __init__(self, proto: Any) -> None:
+        self._proto = proto
+
+    def write(self, data: bytes) -> None:
+        self._proto.outReceived(data)
+
+    def loseConnection(self) -> None:
+        self._proto.loseConnection()
+
+
+class Transport(transport.SSHServerTransport):
+    """A connection, with those algorithms that are sound today."""
+
+    factory: Any  # a Manhole
+    transport: Any
+    _hurry: Any
+    supportedCiphers = [b"aes256-ctr", b"aes192-ctr", b"aes128-ctr"]  # noqa: RUF012
+    supportedMACs = [b"hmac-sha2-512", b"hmac-sha2-256"]  # noqa: RUF012
+    supportedKeyExchanges = [  # noqa: RUF012  (those that need no file of primes)
+        b"curve25519-sha256",
+        b"curve25519-sha256@libssh.org",
+        b"ecdh-sha2-nistp256",
+        b"ecdh-sha2-nistp384",
+        b"ecdh-sha2-nistp521",
+    ]
+    ourVersionString = b"SSH-2.0-mdmd"
+
+    def connectionMade(self) -> None:
+        """Count it in, and give it a time to log in."""
+        self._hurry = self.factory.reactor.callLater(HURRY, self._too_slow)
+        if not self.factory.admit(self):
+            self.transport.abortConnection()
+            return
+        self.transport.setTcpKeepAlive(1)
+        super().connectionMade()
+
+    def _too_slow(self) -> None:
+        if not hasattr(self, "avatar"):
+            self.transport.abortConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read what came; what is not SSH ends the connection with one line in the log."""
+        try:
+            super().dataReceived(data)
+        except Exception as error:
+            reason = str(error)[:200] or type(error).__name__
+            log.info("closed an SSH connection: {reason}", reason=reason)
+            self.transport.abortConnection()
+
+    def receiveError(self, reasonCode: int, description: bytes) -> None:
+        """Take the client's goodbye; there is nothing wrong with it."""
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        """Count it out."""
+        if self._hurry.active():
+            self._hurry.cancel()
+        self.factory.leave(self)
+        super().connectionLost(reason)
+
+
+class Authentication(userauth.SSHUserAuthServer):
+    """Logging in, with fewer attempts than Conch gives."""
+
+    loginTimeout = HURRY
+    attemptsBeforeDisconnect = 6
+    passwordDelay = 0  # keys can't be guessed; a client with many of them need not wait
+
+
+class Manhole(factory.SSHFactory):
+    """The factory of the manhole."""
+
+    protocol = Transport
+    noisy = False
+    services = {  # noqa: RUF012  (Conch's way to declare them)
+        b"ssh-userauth": Authentication,
+        b"ssh-connection": SSHConnection,
+    }
+
+    def __init__(
+        self,
+        perspective: Perspective,
+        admission: Admission,
+        host_key: Key,
+        history: Path,
+        reactor: Any,
+    ) -> None:
+        self.perspective = perspective
+        self.admission = admission
+        self.history = history
+        self.reactor = reactor
+        self.publicKeys = {host_key.sshType(): host_key.public()}
+        self.privateKeys = {host_key.sshType(): host_key}
+        self.primes = None
+        realm: Any = Realm(lambda key: User(self, key))
+        checker: Any = KeyChecker(admission)
+        self.portal = Portal(realm, [checker])
+        self._connections: set[Transport] = set()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Make a connection; Conch's own would note each time that it has no primes."""
+        made: Any = Factory.buildProtocol(self, addr)
+        keys = self.privateKeys.values()
+        made.supportedPublicKeys = [
+            algorithm for each in keys for algorithm in each.supportedSignatureAlgorithms()
+        ]
+        return made
+
+    def admit(self, connection: Transport) -> bool:
+        """Count a connection in; too many are turned away."""
+        if len(self._connections) >= MOST_CONNECTIONS:
+            log.warn("too many connections to the manhole: one was turned away")
+            return False
+        self._connections.add(connection)
+        return True
+
+    def leave(self, connection: Transport) -> None:
+        """Count a connection out."""
+        self._connections.discard(connection)
+
+    def close(self) -> None:
+        """End every session."""
+        for each in list(self._connections):
+            each.transport.abortConnection()
+
+
+def make_manhole(
+    perspective: Perspective, admission: Admission, host_key: Path, history: Path, reactor: Any
+) -> Manhole:
+    """
+    Make the manhole's factory.
+
+    :param host_key: the server's SSH key, as ``mdmctl init`` makes it.
+    :param history: the folder for the operators' histories.
+    :raises OSError: the host key can't be read.
+    :raises ConchError: it is no private key.
+    """
+    try:
+        key = Key.fromString(host_key.read_bytes())
+    except OSError:
+        raise
+    except Exception as error:
+        raise ConchError(f"{host_key}: not an SSH private key: {error}") from None
+    return Manhole(perspective, admission, key, history, reactor)
+
+
+registerAdapter(SSHSession, User, ISession)
