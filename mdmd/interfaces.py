@@ -448,6 +448,9 @@ class IPushWork(Protocol):
     async def next_due(self) -> int | None:
         """Say when the earliest entry is due, None if there is none."""
 
+    async def waiting(self) -> tuple[int, int]:
+        """Count the enrollments in the set, and those of them that are due."""
+
 
 class IPushCertificates(Protocol):
     """Push certificates, one a topic, sealed; shared by every daemon of the store."""
@@ -463,6 +466,23 @@ class IPushCertificates(Protocol):
 
     async def enrolled(self) -> Mapping[str, int]:
         """Count enabled enrollments by topic."""
+
+
+class IEventWriter(Protocol):
+    """Events that go with no change of the store."""
+
+    async def tell(self, topic: str, enrollment: EnrollmentID | None, **facts: str) -> None:
+        """Write one; no secrets in it."""
+
+
+class IExpiryWarnings(Protocol):
+    """What is known of push certificates' ends, and who has been warned."""
+
+    async def versions(self) -> Mapping[str, tuple[int, int]]:
+        """Say the version and not_after (epoch seconds) of each topic in one cheap step."""
+
+    async def warn_expiry(self, topic: str, version: int, days: int, not_after: int) -> bool:
+        """Write the event of a warning, once for all daemons; say whether it was written."""
 
 
 class IWaker(Protocol):

@@ -22,8 +22,12 @@ from twisted.internet.endpoints import SSL4ServerEndpoint, serverFromString
 from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 
+from mdmd.apns.alarms import Alarms
 from mdmd.apns.client import PushService
 from mdmd.apns.client import Settings as ApnsSettings
+from mdmd.apns.counts import PushCounts
+from mdmd.apns.expiry import ExpiryWatch
+from mdmd.apns.pushing import Pushing
 from mdmd.apns.waker import Waker
 from mdmd.config import Config, load
 from mdmd.config.endpoints import endpoint_values
@@ -173,10 +177,8 @@ async def serve(
     :param set_level: changes how much is logged.
     """
     store = await _open_store(reactor, stack, config, parts)
-    push = PushService(reactor, _apns_settings(config, parts), store.certificates)
-    await _begin(stack, push.start, push.stop)
-    waker = Waker(reactor, store.push, push, config.push.repeat)
-    await _begin(stack, waker.start, waker.stop)
+    pushing = await _begin_pushing(reactor, stack, config, parts, store)
+    waker = pushing.waker
     feed = await Feed.start(reactor, store.link)
     stack.push_async_callback(feed.stop)
     webhooks = _webhooks(reactor, parts, store, feed)
@@ -193,7 +195,7 @@ async def serve(
         waker,
         _topic(config, store.certificates),
     )
-    desk = _desk(reactor, parts, store, waker, enqueuer, webhooks, push, set_level)
+    desk = _desk(reactor, parts, store, waker, enqueuer, webhooks, pushing, set_level)
     perspective = Perspective(desk)
     await _serve_manhole(reactor, stack, config, perspective)
     await _serve_programs(reactor, stack, config, perspective)
@@ -224,6 +226,20 @@ async def _begin(
     # First its ending: a start that is cut short has something to end, too.
     stack.push_async_callback(stop)
     await start()
+
+
+async def _begin_pushing(
+    reactor: Any, stack: AsyncExitStack, config: Config, parts: Parts, store: Store
+) -> Pushing:
+    """Start the road to APNs, the waker on it, and the watch over the certificates' ends."""
+    alarms, counts = Alarms(store.events), PushCounts()
+    service = PushService(reactor, _apns_settings(config, parts), store.certificates, alarms)
+    await _begin(stack, service.start, service.stop)
+    waker = Waker(reactor, store.push, service, config.push.repeat, recorded=counts.add)
+    await _begin(stack, waker.start, waker.stop)
+    watch = ExpiryWatch(reactor, store.certificates)
+    await _begin(stack, watch.start, watch.stop)
+    return Pushing(service, waker, watch, store.push, counts)
 
 
 async def _open_store(reactor: Any, stack: AsyncExitStack, config: Config, parts: Parts) -> Store:
@@ -283,7 +299,7 @@ def _desk(
     waker: Waker,
     enqueuer: Enqueuer,
     webhooks: Webhooks,
-    push: PushService,
+    pushing: Pushing,
     set_level: Callable[[str, str], None],
 ) -> Desk:
     return Desk(
@@ -298,7 +314,8 @@ def _desk(
         version=version("mdmd"),
         webhooks=webhooks,
         set_log_level=set_level,
-        inside={"store": store, "apns": push, "waker": waker},
+        inside={"store": store, "apns": pushing.service, "waker": waker},
+        push_status=pushing.status,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 from twisted.internet import reactor
 
+from mdmd.apns.line import LineStatus
 from mdmd.errors import NotHere
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.interfaces import (
@@ -167,12 +168,17 @@ class FakeFleet:
 
 
 class FakeWaker:
-    """Reaches everybody."""
+    """Reaches everybody; the Mac connects at once."""
+
+    def __init__(self, fleet: FakeFleet) -> None:
+        self._fleet = fleet
 
     def nudge(self) -> None:
         pass
 
     async def push(self, targets: Sequence[EnrollmentID]) -> list[PushOutcome]:
+        if EnrollmentID(MAC) in targets:
+            self._fleet.happen("mdm.Connect", MAC, status="Idle")
         return [PushOutcome(Decision.DELIVERED, 200, "", f"apns-{each}") for each in targets]
 
 
@@ -211,7 +217,7 @@ class FakeAudit:
 def make_desk(operators: Path, fleet: FakeFleet | None = None, clock: Any = reactor) -> Desk:
     """A desk over a fleet that needs no store."""
     fleet = fleet or FakeFleet()
-    waker = FakeWaker()
+    waker = FakeWaker(fleet)
     return Desk(
         fleet=fleet,
         waker=waker,
@@ -222,7 +228,30 @@ def make_desk(operators: Path, fleet: FakeFleet | None = None, clock: Any = reac
         tail=Tail(fleet, clock),
         clock=clock,
         version="1.2.3",
+        push_status=push_status,
     )
+
+
+async def push_status() -> dict[str, object]:
+    """How pushes are: one topic in trouble."""
+    line = LineStatus(
+        topic="com.apple.mgmt.t",
+        version=3,
+        not_after=NOW // 1000,
+        connections=1,
+        draining=1,
+        in_flight=5,
+        waiting=7,
+        delivered=100,
+        refused=2,
+        reconnects=1,
+        last_error="TooManyRequests",
+        last_error_at=NOW // 1000,
+        alarm="BadCertificate",
+    )
+    work = {"waiting": 12, "due": 3, "next_due": NOW, "outcomes": []}
+    waker = {"flying": 5, "claimed": 100, "store_failures": 0}
+    return {**work, **waker, "topics": [attrs.asdict(line)]}
 
 
 def write_operators(path: Path, **roles: dict[str, object]) -> None:

@@ -264,6 +264,7 @@ class RoleTests(SynchronousTestCase):
         ("operators.remove_key", {"name": "me", "fingerprint": "SHA256:x"}, Role.ADMIN),
         ("operators.role", {"name": "me", "role": "admin"}, Role.ADMIN),
         ("operators.show", {}, Role.ADMIN),
+        ("push.status", {}, Role.VIEWER),
         ("push.send", {"ids": [MAC]}, Role.OPERATOR),
         ("queue.cancel", {"id": MAC, "uuid": "C-0"}, Role.OPERATOR),
         ("queue.clear", {"id": MAC}, Role.OPERATOR),

@@ -325,7 +325,7 @@ class Failing(Case):
         outcomes = self.push()
         self.apns.answer_all()
         self.assertEqual(self.decisions(outcomes), {Decision.DELIVERED})
-        self.assertEqual(len(self.apns.alarms), 1)
+        self.assertEqual(self.apns.alarms, [(TOPIC, "BadCertificateEnvironment"), (TOPIC, "")])
         self.push(20)
         self.assertEqual(len(self.apns.link.peer.open), 20)
 

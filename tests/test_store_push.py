@@ -172,3 +172,24 @@ class PushWorkTests(StoreCase):
         (due,) = await self.due()
         self.assertEqual(due.enrollment, user.enrollment)
         self.assertEqual((due.notification.token, due.notification.push_magic), (b"user", "theirs"))
+
+    async def test_waiting(self) -> None:
+        """How many have work, and how many of them are due."""
+        for number in (1, 2, 3):
+            mac = await self.ready(number)
+            await mac.is_sent("A")
+        self.assertEqual(await self.store.push.waiting(), (3, 3))
+        await self.due()
+        self.assertEqual(await self.store.push.waiting(), (3, 0))
+
+    async def test_what_passes_is_no_event(self) -> None:
+        """An outage of APNs must not push everything else out of the event stream."""
+        mac = await self.ready()
+        await mac.is_sent("A")
+        before = await self.topics()
+        for decision in (Decision.RETRY, Decision.ALARM):
+            (due,) = await self.due()
+            await self.store.push.pushed(due, PushOutcome(decision, 503, "Shutdown"), MS)
+        self.assertEqual(await self.topics(), before)
+        record = await self.store.fleet.enrollment(mac.enrollment)
+        self.assertEqual(record.last_push_result, "Shutdown")

@@ -118,7 +118,7 @@ class Case(SynchronousTestCase):
             self.service,
             repeat=(120.0, 600.0),
             jitter=lambda: 0.5,
-            recorded=self.outcomes.append,
+            recorded=lambda topic, outcome: self.outcomes.append(outcome),
         )
         self.successResultOf(Deferred.fromCoroutine(self.waker.start()))
 

@@ -54,7 +54,7 @@ class PushService:
     Send notifications to APNs (:class:`~mdmd.interfaces.IPushService`).
 
     :param alarmed: called with topic and reason when APNs or TLS begins to
-        refuse all pushes of a topic.
+        refuse all pushes of a topic, with an empty reason when that is over.
     :param dial: brings a connection up; tests give their own.
     """
 

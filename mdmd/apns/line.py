@@ -83,7 +83,7 @@ class Line:
 
     :param authority: what APNs is called in requests.
     :param dial: brings a connection up, or raises NotConnected.
-    :param alarmed: called with topic and reason when an alarm begins.
+    :param alarmed: called with topic and reason when an alarm begins, without when it is over.
     """
 
     def __init__(
@@ -445,6 +445,7 @@ class Line:
     def _clear_alarm(self) -> None:
         if self._alarm is not None:
             log.info("pushes for {topic} are taken again", topic=self.topic)
+            self._alarmed(self.topic, "")
         self._alarm, self._alarms = None, 0
 
 

@@ -62,7 +62,7 @@ class Waker:
     Push whoever is due, and whoever is asked for (:class:`~mdmd.interfaces.IWaker`).
 
     :param repeat: seconds before each further push while a device does not connect.
-    :param recorded: called with each outcome, for those who count.
+    :param recorded: called with topic and outcome of each push, for those who count.
     :param lease: seconds after which a dead daemon's claims are due again.
     :param most_flying: pushes at once; claims are made in batches of a quarter of it.
     """
@@ -74,7 +74,7 @@ class Waker:
         service: IPushService,
         repeat: Sequence[float] = (120.0, 600.0, 3600.0, 21600.0, 86400.0),
         jitter: Jitter = random.random,
-        recorded: Callable[[PushOutcome], None] = lambda outcome: None,
+        recorded: Callable[[str, PushOutcome], None] = lambda topic, outcome: None,
         lease: float = LEASE,
         most_flying: int = MOST_FLYING,
     ) -> None:
@@ -236,7 +236,7 @@ class Waker:
         outcome = await self._service.push(due.notification)
         delay = self._delay(outcome.decision, due.attempt)
         next_push = None if delay is None else int((self._clock.seconds() + delay) * 1000)
-        self._recorded(outcome)
+        self._recorded(due.notification.topic, outcome)
         try:
             await self._work.pushed(due, outcome, next_push)
         except StoreUnavailable as error:

@@ -29,6 +29,7 @@ GROUPS = (
     "doctor",
     "fleet",
     "send",
+    "push",
     "queue",
     "events",
     "watch",

@@ -1,4 +1,4 @@
-"""``mdmctl send`` and ``mdmctl push``: tell devices what to do, wake them up."""
+"""``mdmctl send``: tell devices what to do."""
 
 import argparse
 import time
@@ -43,12 +43,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="how long --wait waits (default 300)",
     )
     send.set_defaults(run=_send)
-    push = subparsers.add_parser("push", help="wake devices up")
-    push.add_argument("id", metavar="ID", nargs="+")
-    push.set_defaults(run=_push)
 
 
-def _ids(words: list[str]) -> list[str]:
+def ids(words: list[str]) -> list[str]:
+    """Part what was typed, at commas too, into ids."""
     return [each for word in words for each in word.split(",") if each.strip()]
 
 
@@ -58,7 +56,7 @@ def _send(args: argparse.Namespace) -> int:
     from mdmd.cli.waiting import wait_for
 
     options: dict[str, Any] = {
-        "ids": _ids([args.id]),
+        "ids": ids([args.id]),
         "priority": args.priority,
         "expires": None if args.expires is None else int((time.time() + args.expires) * 1000),
         "max_attempts": args.max_attempts,
@@ -76,15 +74,6 @@ def _send(args: argparse.Namespace) -> int:
         if args.wait:
             return await wait_for(remote, name, options, args)
         return show_reply(await remote.call(name, **options), args)
-
-    return run(args, verb)
-
-
-def _push(args: argparse.Namespace) -> int:
-    from mdmd.cli.client import run
-
-    async def verb(remote: "Remote") -> int:
-        return show_reply(await remote.call("push.send", ids=_ids(args.id)), args)
 
     return run(args, verb)
 

@@ -30,6 +30,40 @@ async def wait_for(
     return wait.end()
 
 
+async def wait_for_connects(remote: Remote, ids: list[str], args: argparse.Namespace) -> int:
+    """Push, then show each device as it connects; the exit status says whether all did."""
+    alarm = _Alarm()
+    connected: dict[str, float] = {}
+
+    def tell(event: dict[str, Any]) -> None:
+        connected.setdefault(event["enrollment"], time.monotonic())
+        alarm.ring()
+
+    await follow(remote, tell, topics=["mdm.Connect"])
+    begun = time.monotonic()
+    reply = await remote.call("push.send", ids=ids)
+    waiting = {typed: each["id"] for typed, each in reply["status"].items() if each["push_result"]}
+    failed = len(reply["status"]) - len(waiting)
+    for typed, each in reply["status"].items():
+        if typed not in waiting:
+            show.note(f"{show.clean(typed)}  {each['push_error'] or each['command_error']}")
+    took: dict[str, float] = {}
+    while waiting and time.monotonic() < begun + args.timeout:
+        for typed, id in list(waiting.items()):
+            if id in connected:
+                del waiting[typed]
+                took[typed] = connected[id] - begun
+                if not args.json:
+                    show.out(f"{show.clean(typed)}  connected after {took[typed]:.1f} s")
+        if waiting:
+            await alarm.wait(max(0.0, begun + args.timeout - time.monotonic()))
+    for typed in waiting:
+        show.note(f"{show.clean(typed)}  pushed, but it did not connect in {args.timeout:.0f} s")
+    if args.json:
+        show.as_json({**reply, "connected_after": took})
+    return DEVICE if waiting else FAILED if failed else DONE
+
+
 class _Alarm:
     """Wakes whoever waits, when something happened."""
 

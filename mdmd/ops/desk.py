@@ -1,6 +1,6 @@
 """What operators' methods act on, given in as one value."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
@@ -19,6 +19,10 @@ def _no_levels(room: str, level: str) -> None:
     raise ValueError("log levels can't be changed here")
 
 
+async def _no_status() -> dict[str, object]:
+    return {}
+
+
 @attrs.frozen
 class Desk:
     """
@@ -31,6 +35,7 @@ class Desk:
     :ivar set_log_level: takes a room of the house ("" for all) and a level;
         raises ValueError for what it does not know.
     :ivar inside: what else the manhole knows by name.
+    :ivar push_status: how this daemon's pushes are, for ``push.status``.
     :ivar figures: what the daemon knows of itself right now, for ``status.get``.
     """
 
@@ -47,6 +52,7 @@ class Desk:
     set_log_level: Callable[[str, str], None] = _no_levels
     inside: Mapping[str, object] = attrs.field(factory=dict, repr=False)
     figures: Callable[[], Mapping[str, object]] = _nothing
+    push_status: Callable[[], Awaitable[Mapping[str, object]]] = _no_status
 
     def now(self) -> int:
         """Milliseconds since the epoch."""

@@ -10,7 +10,7 @@ from mdmd.store.subject import Tools
 
 @attrs.frozen
 class PushCertificates:
-    """Implements :class:`mdmd.interfaces.IPushCertificates`."""
+    """Implements :class:`mdmd.interfaces.IPushCertificates` and ``IExpiryWarnings``."""
 
     _tools: Tools
 
@@ -46,3 +46,12 @@ class PushCertificates:
         found = await self._tools.link.call("HGETALL", keys.TOPICS)
         counts = zip(found[::2], found[1::2], strict=True)
         return {topic.decode(): int(count) for topic, count in counts if int(count)}
+
+    async def warn_expiry(self, topic: str, version: int, days: int, not_after: int) -> bool:
+        """
+        Write the event of a warning, once for all daemons; say whether it was written.
+
+        Not if one as grave (as few days) was written for this version.
+        """
+        args = (topic, version, days, not_after)
+        return bool(await self._tools.change("warn_expiry", (keys.EXPIRY_WARNINGS,), args))

@@ -21,6 +21,7 @@ COMMANDS = b"mdmd:command:"
 SERIALS = b"mdmd:serial:"
 SERIAL_ORDER = b"mdmd:serials"  # all of them, to complete one that is being typed
 CERTIFICATES = b"mdmd:pushcerts"
+EXPIRY_WARNINGS = b"mdmd:pushcert-warnings"
 GROUPS = b"mdmd:groups"
 REFRESH = b"mdmd:refresh"
 ISSUED = b"mdmd:issued"

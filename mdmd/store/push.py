@@ -94,6 +94,11 @@ class PushWork:
         first = await self._tools.link.script("next_due", keys.WORK, ())
         return int(float(first)) if first else None
 
+    async def waiting(self) -> tuple[int, int]:
+        """Count the enrollments in the set, and those of them that are due."""
+        found = await self._tools.link.script("count_work", keys.WORK, (self._tools.now(),))
+        return int(found[0]), int(found[1])
+
 
 @attrs.frozen
 class Claim:

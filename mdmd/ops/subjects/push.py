@@ -15,3 +15,12 @@ class Push(Subject):
         """Push to each of ``ids`` (or serial numbers) now, say what became of each."""
         found = await targets(self.desk, ids)
         return as_typed(await self.desk.enqueuer.push(list(found.values())), found)
+
+    @method(Role.VIEWER)
+    async def status(self, caller: Caller) -> Wire:
+        """
+        Say how this daemon's pushes are: the work set, what is in flight, each topic's line.
+
+        ``topics`` has connections, streams in flight, the queue, and the last error of each.
+        """
+        return dict(await self.desk.push_status())

@@ -20,7 +20,8 @@ if ARGV[14] == '1' and redis.call('GET', push) == ARGV[15] then
   redis.call('HSET', record, 'dropped', ARGV[12])
   redis.call('ZREM', work, ARGV[8])
 end
-if ARGV[11] ~= 'delivered' then
+-- What passes by itself, or is wrong with a whole topic, is no event of each enrollment.
+if ARGV[11] == 'drop-token' or ARGV[11] == 'give-up' then
   event('mdmd.PushFailed', ARGV[7], '', 'decision', ARGV[11], 'reason', ARGV[12], 'status', ARGV[13])
 end
 return claimed and 1 or 0
