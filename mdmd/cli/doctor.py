@@ -46,7 +46,7 @@ class _Operator:
 def _run(args: argparse.Namespace) -> int:
     from mdmd.config import load
 
-    path = _configuration(args)
+    path = configuration(args)
     try:
         config = load(path)
     except ConfigError as error:
@@ -60,7 +60,8 @@ def _run(args: argparse.Namespace) -> int:
     return _tell(args, _examine(args, path, config, sock, _ask(sock)))
 
 
-def _configuration(args: argparse.Namespace) -> Path:
+def configuration(args: argparse.Namespace) -> Path:
+    """Say which configuration is meant: --state's, --config, $MDMD_CONFIG, the usual places."""
     given = getattr(args, "config", None) or os.environ.get("MDMD_CONFIG")
     state = getattr(args, "state", None)
     if state:

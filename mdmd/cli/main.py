@@ -27,6 +27,7 @@ GROUPS = (
     "demo",
     "sim",
     "doctor",
+    "fsck",
     "fleet",
     "send",
     "push",

@@ -1,0 +1,206 @@
+"""``mdmctl fsck`` calls a store sound that is, and finds each thing that is not."""
+
+import json
+from collections.abc import Callable
+from typing import ClassVar
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mdmd.doctor.fsck import check
+from mdmd.doctor.redis import Client
+from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.store import keys
+from mdmd.store.address import Address
+from tests.daemonhelp import RunningDaemon
+
+UDID = "0A1B2C3D-1111-5AC1-BDB2-000000000001"
+ONE = EnrollmentID(UDID)
+UUID = "9F09D114-BCFD-42AD-A974-371AA7D6256E"
+
+
+class FsckTests(SynchronousTestCase):
+    """A daemon that has done a bit of everything; each test breaks one thing and mends it."""
+
+    daemon: ClassVar[RunningDaemon]
+    client: ClassVar[Client]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.daemon = RunningDaemon()
+        cls.daemon.start()
+        device = cls.daemon.device(UDID, SerialNumber="C02ONE")
+        device.enroll()
+        device.check_in(
+            MessageType="TokenUpdate",
+            Topic="com.apple.mgmt.External.7faed215-0000-4618-a210-000000000000",
+            Token=b"channel",
+            PushMagic="magic",
+            UserID="A-USER",
+            UserShortName="sam",
+        )
+        for uuid in ("FIRST", UUID, "THIRD"):
+            assert cls.daemon.enqueue(UDID, uuid) == 200
+        device.connect()
+        device.connect("Acknowledged", "FIRST")
+        device.connect("NotNow", UUID)
+        path = str(cls.daemon.state / "store" / "store.sock")
+        cls.client = Client(Address("unix", path=path))
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.client.close()
+        cls.daemon.close()
+
+    def found(self) -> list[str]:
+        return [f"{each.subject}: {each.text}" for each in check(self.client).broken]
+
+    def broken(self, expected: str, *words: object, mend: Callable[[], object]) -> None:
+        """After one command to the store, exactly one line says so; mended, none does."""
+        try:
+            self.client.ask(*words)
+            found = self.found()
+        finally:
+            mend()
+        self.assertTrue(any(expected in each for each in found), found)
+        self.assertEqual(self.found(), [])
+
+    def test_sound(self) -> None:
+        """Nothing wrong with what the daemon itself made."""
+        found = check(self.client)
+        self.assertEqual(found.findings, [])
+        self.assertEqual((found.enrollments, found.enabled), (2, 2))
+        self.assertEqual((found.queued, found.commands, found.results), (2, 2, 1))
+
+    def test_command(self) -> None:
+        """As people and programs run it."""
+        done = self.daemon.mdmctl("fsck")
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+        self.assertIn("2 enrollments (2 enabled), 2 queued of 2 commands", done.stdout)
+        self.assertEqual(self.daemon.ask("fsck")["queued"], 2)  # type: ignore[index]
+        self.client.ask("HINCRBY", keys.TOPICS, "x", 1)
+        done = self.daemon.mdmctl("--json", "fsck")
+        self.client.ask("HDEL", keys.TOPICS, "x")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(json.loads(done.stdout)["findings"][0]["grade"], "failed")
+
+    def test_references(self) -> None:
+        """A command's body counted too often, or too seldom."""
+        key = keys.command(UUID)
+        self.broken(
+            "queued 1 times, and counted 2 times",
+            *("HINCRBY", key, "refs", 1),
+            mend=lambda: self.client.ask("HINCRBY", key, "refs", -1),
+        )
+
+    def test_body_gone(self) -> None:
+        """A queued command without its body."""
+        key = keys.command("THIRD")
+        whole = self.client.ask("DUMP", key)
+        self.broken(
+            "THIRD: is queued 1 times, but its body is gone",
+            *("UNLINK", key),
+            mend=lambda: self.client.ask("RESTORE", key, 0, whole),
+        )
+
+    def test_body_left(self) -> None:
+        """A body that no queue has."""
+        key = keys.command("LOST")
+        self.broken(
+            "LOST: is kept, but no queue has it",
+            *("HSET", key, "body", "x", "refs", 1),
+            mend=lambda: self.client.ask("UNLINK", key),
+        )
+
+    def test_given_again(self) -> None:
+        """A command that is queued although its report was final."""
+        self.broken(
+            f"{UUID} is queued although its report was final",
+            *("HSET", keys.record(ONE), "last", keys.pack(UUID)),
+            mend=lambda: self.client.ask("HSET", keys.record(ONE), "last", "FIRST"),
+        )
+
+    def test_nobody_wakes(self) -> None:
+        """An enrollment with commands that is not in the work set."""
+        shard, member = keys.work(ONE), keys.member(ONE)
+        score = self.client.ask("ZSCORE", shard, member)
+        self.broken(
+            "is not in the work set",
+            *("ZREM", shard, member),
+            mend=lambda: self.client.ask("ZADD", shard, score, member),
+        )
+
+    def test_places(self) -> None:
+        """Two commands in one place; a place that was never given out."""
+        queue = keys.queue(ONE)
+        (first, score, *_) = self.client.ask("ZRANGE", queue, 0, 0, "WITHSCORES")
+        other = self.client.ask("ZRANGE", queue, 1, 1, "WITHSCORES")[1]
+        back = lambda: self.client.ask("ZADD", queue, score, first)  # noqa: E731
+        self.broken("same place", "ZADD", queue, other, first, mend=back)
+        impossible = int(float(score)) + 1_000_000
+        self.broken("impossible place", "ZADD", queue, impossible, first, mend=back)
+
+    def test_leftovers(self) -> None:
+        """Deliveries of what is not queued; deliveries that can't be read."""
+        sent = keys.sent(ONE)
+        drop = lambda: self.client.ask("HDEL", sent, "OTHER")  # noqa: E731
+        self.broken(
+            "deliveries of OTHER, which is not queued",
+            *("HSET", sent, "OTHER", "1 1 0 - - sent"),
+            mend=drop,
+        )
+
+    def test_strangers(self) -> None:
+        """Pins, serial numbers, work and records of nobody."""
+        for expected, command, undo in (
+            (
+                "certificate is pinned",
+                ("SET", keys.pin("ab"), "NOBODY"),
+                ("UNLINK", keys.pin("ab")),
+            ),
+            (
+                "serial number belongs",
+                ("SET", keys.serial("X"), "NOBODY"),
+                ("UNLINK", keys.serial("X")),
+            ),
+            (
+                "has a record, but is not in mdmd:ids",
+                ("HSET", keys.record(EnrollmentID("NOBODY")), "enabled", 0),
+                ("UNLINK", keys.record(EnrollmentID("NOBODY"))),
+            ),
+            (
+                "is in mdmd:ids, but has no record",
+                ("ZADD", keys.IDS, 0, "NOBODY"),
+                ("ZREM", keys.IDS, "NOBODY"),
+            ),
+            (
+                "has work, but does not exist",
+                ("ZADD", keys.WORK[0], 1, "NOBODY"),
+                ("ZREM", keys.WORK[0], "NOBODY"),
+            ),
+        ):
+            self.broken(expected, *command, mend=lambda undo=undo: self.client.ask(*undo))  # type: ignore[misc]
+
+    def test_tokens(self) -> None:
+        """Enabled, and nowhere to push to; more enabled than are counted."""
+        push = keys.push(ONE)
+        whole = self.client.ask("DUMP", push)
+        self.broken(
+            "there is no push token",
+            *("UNLINK", push),
+            mend=lambda: self.client.ask("RESTORE", push, 0, whole),
+        )
+
+    def test_results(self) -> None:
+        """A result that can't be read."""
+        self.broken(
+            "1 results can't be read",
+            *("LPUSH", keys.results(ONE), "nonsense"),
+            mend=lambda: self.client.ask("LPOP", keys.results(ONE)),
+        )
+
+    def test_unknown_kind(self) -> None:
+        """A key that nobody knows is odd, but breaks no rule."""
+        self.client.ask("SET", keys.device_key(ONE, "zz"), 1)
+        found = check(self.client)
+        self.client.ask("UNLINK", keys.device_key(ONE, "zz"))
+        self.assertEqual((len(found.findings), found.broken), (1, []))
