@@ -65,6 +65,10 @@ class StoreUnavailable(MdmdError):
     """
 
 
+class Unreachable(MdmdError):
+    """Another server that this needs (Apple's, for an escrow key) did not answer."""
+
+
 class StoreCorrupt(MdmdError):
     """A stored value could not be read: wrong sealing key, or damaged data."""
 

@@ -26,6 +26,7 @@ from mdmd.apns.alarms import Alarms
 from mdmd.apns.client import PushService
 from mdmd.apns.client import Settings as ApnsSettings
 from mdmd.apns.counts import PushCounts
+from mdmd.apns.escrow import EscrowKeys
 from mdmd.apns.expiry import ExpiryWatch
 from mdmd.apns.pushing import Pushing
 from mdmd.apns.waker import Waker
@@ -36,6 +37,7 @@ from mdmd.errors import ConfigError, MdmdError
 from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
 from mdmd.flow.enqueue import Enqueuer
+from mdmd.flow.migrate import Migration
 from mdmd.interfaces import IPushCertificates
 from mdmd.ops.desk import Desk
 from mdmd.ops.logs import Logs
@@ -207,9 +209,13 @@ async def serve(
         store.link.ping,
         version("mdmd"),
         reactor,
+        Migration(store.enrollments),
+        EscrowKeys(reactor, store.certificates, config.apns.escrow_url, parts.apns_trust).unlock,
+        feed,
     )
     api_factory = _secured(parts.api_tls, api, reactor)
     await _listen(reactor, stack, "api", config.api.listen, api, api_factory)
+    stack.callback(feed.release)  # those who wait for events are answered, not waited for
     rounds = Rounds(reactor, "renewals", _RENEWALS, enrolling.renew.work)
     await _begin(stack, rounds.start, rounds.stop)
     site = _device_site(reactor, config, parts, store, waker, enrolling)

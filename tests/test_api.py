@@ -3,7 +3,7 @@
 import base64
 import json
 import plistlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,10 +15,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.errors import BadRequest, Conflict, NotHere, StoreUnavailable
 from mdmd.flow.enqueue import Reply, TargetReply
-from mdmd.interfaces import EnrollmentRecord, Event, Policy, QueuedCommand, Result
+from mdmd.flow.migrate import Migration
+from mdmd.interfaces import EnrollmentRecord, Event, Identity, Policy, QueuedCommand, Result
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.web.api import ROUTES, make_api
+from mdmd.web.api_site import DELAY, FORGET, FREE_GUESSES, WAITING
 from tests.certhelp import push_pair
 from tests.wirehelp import Wire
 
@@ -51,6 +53,10 @@ QUEUED = QueuedCommand("C-1", "DeviceLock", 0, 7, "sent", 5, 1, 6, 0, None, None
 RESULT = Result("C-1", "DeviceLock", "Acknowledged", "", 9, 5, 1, b"<plist/>")
 
 
+def event(n: int, topic: str = "mdm.Connect", enrollment: str = "U-1") -> Event:
+    return Event(f"{n}-0", topic, enrollment, {"status": "Idle"}, b"<x/>")
+
+
 @attrs.define
 class FakeEnqueuer:
     gives: Any = attrs.field(factory=lambda: Reply({}))
@@ -80,6 +86,9 @@ class FakeEnqueuer:
 class FakeFleet:
     """One enrollment, U-1, with one command, one result and two events."""
 
+    def __init__(self) -> None:
+        self.stream = [event(1), event(2)]
+
     async def enrollment(self, enrollment: EnrollmentID) -> EnrollmentRecord | None:
         return RECORD if enrollment == RECORD.enrollment else None
 
@@ -102,10 +111,7 @@ class FakeFleet:
         return [RESULT]
 
     async def events(self, after: str = "0", limit: int = 100) -> list[Event]:
-        events = [
-            Event(f"{n}-0", "mdm.Connect", "U-1", {"status": "Idle"}, b"<x/>") for n in (1, 2)
-        ]
-        return [each for each in events if each.id > after][:limit]
+        return [each for each in self.stream if each.id > after][:limit]
 
 
 class FakeCertificates:
@@ -124,26 +130,71 @@ class FakeCertificates:
         return self.devices
 
 
+class FakeEnrollments:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, str]] = []
+
+    async def authenticate(self, message: Any, identity: Identity) -> None:
+        self.told.append(("Authenticate", str(message.enrollment), identity.fingerprint))
+
+    async def token_update(self, message: Any, identity: Identity) -> int:
+        self.told.append(("TokenUpdate", str(message.enrollment), identity.fingerprint))
+        return 1
+
+    async def set_bootstrap_token(self, message: Any, identity: Identity) -> None:
+        self.told.append(("SetBootstrapToken", str(message.enrollment), identity.fingerprint))
+
+    async def check_out(self, enrollment: Any, identity: Identity, raw: bytes) -> None:
+        self.told.append(("CheckOut", str(enrollment), identity.fingerprint))
+
+
+class FakeFeed:
+    """Wakes when the test says so."""
+
+    def __init__(self) -> None:
+        self.waits: list[tuple[str, float, Deferred[bool]]] = []
+
+    async def wait(self, after: str, seconds: float) -> bool:
+        waiting: Deferred[bool] = Deferred()
+        self.waits.append((after, seconds, waiting))
+        return await waiting
+
+
 class APITests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(NOW)
         self.enqueuer = FakeEnqueuer()
+        self.fleet = FakeFleet()
         self.certificates = FakeCertificates()
         self.ping_gives: Any = None
+        self.enrollments = FakeEnrollments()
+        self.unlocked: list[dict[str, str]] = []
+        self.feed = FakeFeed()
         self.site = self.make(KEY)
         self.treq = StubTreq(self.site.resource)
 
     def make(self, key: str) -> Any:
         return make_api(
             key,
-            FakeFleet(),  # type: ignore[arg-type]
+            self.fleet,  # type: ignore[arg-type]
             self.enqueuer,
             self.certificates,  # type: ignore[arg-type]
             self._ping,
             "1.2.3",
             self.clock,
+            Migration(self.enrollments),  # type: ignore[arg-type]
+            self._unlock,
+            self.feed,
         )
+
+    async def _unlock(self, form: Mapping[str, str]) -> tuple[int, str, bytes]:
+        self.unlocked.append(dict(form))
+        if "serial" not in form:
+            raise BadRequest("missing: serial")
+        return 418, "text/plain", b"no"
 
     async def _ping(self) -> None:
         if isinstance(self.ping_gives, Exception):
@@ -178,6 +229,35 @@ class KeyTests(APITests):
         self.assertEqual(self.enqueuer.asked, [])
         reply = Wire(self.site).ask("GET", "/v1/queue/U-1")
         self.assertEqual(reply.headers["www-authenticate"], 'Basic realm="nanomdm"')
+
+    def test_guessing_is_slow(self) -> None:
+        """After some wrong keys each further one waits; ten waiting close the door for a moment."""
+        wire = Wire(self.site)
+        for _ in range(FREE_GUESSES):
+            self.assertEqual(wire.ask("GET", "/v1/queue/U-1").status, 401)
+        late = [Wire(self.site) for _ in range(WAITING)]
+        for each in late:
+            each.send(b"GET /v1/queue/U-1 HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual(each.replies(), [])
+        right = {"Authorization": "Basic " + base64.b64encode(f"n:{KEY}".encode()).decode()}
+        closed = Wire(self.site).ask("GET", "/v1/queue/U-1", **right)
+        self.assertEqual((closed.status, closed.headers["retry-after"]), (429, "1"))
+        self.assertEqual(Wire(self.site).ask("GET", "/version").status, 200)
+        self.clock.advance(DELAY)
+        self.assertEqual([each.replies()[0].status for each in late], [401] * WAITING)
+        self.assertEqual(Wire(self.site).ask("GET", "/v1/queue/U-1", **right).status, 200)
+
+    def test_a_right_key_never_waits(self) -> None:
+        """Somebody else's wrong keys from the same address cost nothing."""
+        for _ in range(FREE_GUESSES):
+            self.ask("GET", "/v1/queue/U-1", auth=("", "wrong"))
+        waiting = Wire(self.site)
+        waiting.send(b"GET /v1/queue/U-1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual(self.ask("GET", "/v1/queue/U-1")[0], 200)
+        self.clock.advance(DELAY)
+        self.assertEqual(waiting.replies()[0].status, 401)
+        self.clock.advance(FORGET + 1)
+        self.assertEqual(self.ask("GET", "/v1/queue/U-1", auth=None)[0], 401)
 
     def test_bad_header(self) -> None:
         """What is no Basic header is no key."""
@@ -410,3 +490,159 @@ class FleetTests(APITests):
     def test_bad_id(self) -> None:
         """An id that can't be one is the asker's fault."""
         self.assertEqual(self.ask("GET", "/v1/queue/%0a")[0], 400)
+
+
+class ManyIdsTests(APITests):
+    def test_ten_thousand_in_one_path(self) -> None:
+        """One call may name ten thousand enrollments."""
+        ids = [f"{n:08X}-0000-4000-8000-000000000000" for n in range(10_000)]
+        self.enqueuer.gives = Reply({each: TargetReply() for each in ids}, command_uuid="C-1")
+        self.assertEqual(self.over_the_wire(f"/v1/enqueue/{','.join(ids)}", COMMAND), 200)
+        self.assertEqual(len(self.enqueuer.asked[0][1]), 10_000)
+
+    def test_a_million_commas(self) -> None:
+        """They name nobody; a path beyond all measure is refused."""
+        self.enqueuer.gives = BadRequest("name at least one enrollment id")
+        self.assertEqual(self.over_the_wire(f"/v1/push/{',' * 1_000_000}", b""), 400)
+        self.assertEqual(self.enqueuer.asked, [("push", [])])
+        self.assertEqual(self.over_the_wire(f"/v1/push/{',' * 2_000_000}", b""), 400)
+
+    def over_the_wire(self, path: str, body: bytes) -> int:
+        """The status of a PUT through our own HTTP channel, whose limits count."""
+        right = {"Authorization": "Basic " + base64.b64encode(f"n:{KEY}".encode()).decode()}
+        return int(Wire(self.site).ask("PUT", path, body, **right).status)
+
+    def test_odd_ids(self) -> None:
+        """Slashes, percent signs, blanks and other letters arrive as they were meant."""
+        self.ask("PUT", "/v1/push/a%2Fb,100%25,x%20y,%E2%98%83,%2e%2e")
+        self.assertEqual(
+            self.enqueuer.asked, [("push", ["a/b", "100%", "x y", "\N{SNOWMAN}", ".."])]
+        )
+
+
+class StrictTests(APITests):
+    def test_strict(self) -> None:
+        """?strict=1 holds a command against Apple's catalogue; without it all pass."""
+        wrong = plistlib.dumps(
+            {"CommandUUID": "C", "Command": {"RequestType": "DeviceInformation", "Queriez": []}}
+        )
+        unknown = plistlib.dumps({"CommandUUID": "C", "Command": {"RequestType": "Nonsense"}})
+        for body in (wrong, unknown):
+            status, answer = self.ask("PUT", "/v1/enqueue/U-1?strict=1", body)
+            self.assertEqual((status, list(answer)), (400, ["error"]))
+            self.assertEqual(self.enqueuer.asked, [])
+        self.assertEqual(self.ask("PUT", "/v1/enqueue/U-1?strict=1", COMMAND)[0], 200)
+        for body in (wrong, unknown):
+            self.assertEqual(self.ask("PUT", "/v1/enqueue/U-1", body)[0], 200)
+
+
+class MigrationTests(APITests):
+    def migrate(self, method: str = "PUT", **keys: Any) -> int:
+        body = plistlib.dumps({"UDID": "U-1", "Topic": "com.apple.mgmt.x", **keys})
+        right = {"Authorization": "Basic " + base64.b64encode(f"n:{KEY}".encode()).decode()}
+        reply = Wire(self.site).ask(method, "/migration", body, **right)
+        if reply.status == 200:
+            self.assertEqual(reply.body, b"")
+        return reply.status
+
+    def test_what_nano2nano_sends(self) -> None:
+        """Authenticate, the device's TokenUpdate, then its users'; nobody shows a certificate."""
+        token = {"Token": b"t" * 32, "PushMagic": "m"}
+        self.assertEqual(self.migrate(MessageType="Authenticate"), 200)
+        self.assertEqual(self.migrate(MessageType="TokenUpdate", **token), 200)
+        self.assertEqual(self.migrate(MessageType="TokenUpdate", UserID="V", **token), 200)
+        self.assertEqual(
+            self.migrate("POST", MessageType="SetBootstrapToken", BootstrapToken=b"b"), 200
+        )
+        self.assertEqual(
+            self.enrollments.told,
+            [
+                ("Authenticate", "U-1", ""),
+                ("TokenUpdate", "U-1", ""),
+                ("TokenUpdate", "U-1:V", ""),
+                ("SetBootstrapToken", "U-1", ""),
+            ],
+        )
+
+    def test_nothing_else(self) -> None:
+        """What makes no enrollment is refused, and so is whoever has no key."""
+        for kind in ("GetBootstrapToken", "DeclarativeManagement", "Nonsense"):
+            self.assertEqual(self.migrate(MessageType=kind, Endpoint="tokens"), 400)
+        self.assertEqual(self.ask("PUT", "/migration", b"garbage")[0], 400)
+        self.assertEqual(self.ask("PUT", "/migration", b"x", auth=None)[0], 401)
+        self.assertEqual(self.enrollments.told, [])
+
+
+class EscrowTests(APITests):
+    def unlock(self, body: bytes) -> tuple[int, bytes]:
+        right = {"Authorization": "Basic " + base64.b64encode(f"n:{KEY}".encode()).decode()}
+        reply = Wire(self.site).ask("POST", "/v1/escrowkeyunlock", body, **right)
+        return reply.status, reply.body
+
+    def test_passed_through(self) -> None:
+        """Apple's status and body come back as they are."""
+        self.assertEqual(self.unlock(b"serial=A+1&topic=t&serial=B"), (418, b"no"))
+        self.assertEqual(self.unlocked, [{"serial": "A 1", "topic": "t"}])
+
+    def test_no_form(self) -> None:
+        """A missing field, or a body that is none: 400."""
+        for body in (b"", b"topic=t", b"\xff\xfe=1", b"&".join(b"a%d=1" % n for n in range(200))):
+            self.assertEqual(self.unlock(body)[0], 400)
+
+
+class WaitingTests(APITests):
+    def begin(self, path: str) -> Wire:
+        """Send a request whose answer may take its time."""
+        wire = Wire(self.site)
+        right = base64.b64encode(f"n:{KEY}".encode())
+        head = b"GET %b HTTP/1.1\r\nHost: x\r\nAuthorization: Basic %b\r\n\r\n"
+        wire.send(head % (path.encode(), right))
+        return wire
+
+    def told(self, wire: Wire) -> tuple[list[str], str]:
+        """The ids of the events in the answer, and where to go on."""
+        (reply,) = wire.replies()
+        body = json.loads(reply.body)
+        return [each["event_id"] for each in body["events"]], body["next"]
+
+    def test_there_already(self) -> None:
+        """What is there is answered at once."""
+        self.assertEqual(self.told(self.begin("/v1/events?after=1-0&wait=30")), (["2-0"], "2-0"))
+
+    def test_wakes(self) -> None:
+        """Who waits is answered when something comes."""
+        wire = self.begin("/v1/events?after=2-0&wait=30")
+        self.assertEqual(wire.replies(), [])
+        ((after, seconds, waiting),) = self.feed.waits
+        self.assertEqual((after, seconds), ("2-0", 30))
+        self.fleet.stream.append(event(3))
+        waiting.callback(True)
+        self.assertEqual(self.told(wire), (["3-0"], "3-0"))
+
+    def test_nothing_came(self) -> None:
+        """After the time asked for, a minute at most, the answer is empty."""
+        wire = self.begin("/v1/events?after=2-0&wait=9999")
+        ((_, seconds, waiting),) = self.feed.waits
+        self.assertEqual(seconds, 60)
+        waiting.callback(False)
+        self.assertEqual(self.told(wire), ([], "2-0"))
+
+    def test_filters(self) -> None:
+        """By topic and enrollment; what does not fit is passed over while waiting too."""
+        self.fleet.stream += [event(3, "mdm.CheckOut"), event(4, "mdm.Connect", "U-2")]
+        wire = self.begin("/v1/events?topic=mdm.CheckOut,mdm.TokenUpdate")
+        self.assertEqual(self.told(wire), (["3-0"], "4-0"))
+        self.assertEqual(self.told(self.begin("/v1/events?enrollment=U-2")), (["4-0"], "4-0"))
+        wire = self.begin("/v1/events?topic=mdm.CheckOut&after=3-0&wait=5")
+        self.fleet.stream.append(event(5))
+        self.feed.waits[-1][2].callback(True)
+        self.assertEqual(wire.replies(), [])
+        self.assertEqual(self.feed.waits[-1][0], "5-0")
+        self.fleet.stream.append(event(6, "mdm.CheckOut"))
+        self.feed.waits[-1][2].callback(True)
+        self.assertEqual(self.told(wire), (["6-0"], "6-0"))
+
+    def test_bad_words(self) -> None:
+        """An id or a time that is none: 400."""
+        for query in ("after=yesterday", "after=-", "after=1-", "wait=x", "wait=-1", "wait=1e9"):
+            self.assertEqual(self.ask("GET", f"/v1/events?{query}")[0], 400, query)

@@ -30,7 +30,7 @@ def client_tls(
     """
     return optionsForClientTLS(
         host,
-        trustRoot=None if trust is None else _roots(trust),
+        trustRoot=None if trust is None else read_roots(trust),
         acceptableProtocols=[ALPN],
         extraCertificateOptions={
             "privateKey": certificate.key,
@@ -40,7 +40,12 @@ def client_tls(
     )
 
 
-def _roots(trust: bytes) -> Any:  # an IOpenSSLTrustRoot; Twisted has no public name for it
+def read_roots(trust: bytes) -> Any:  # an IOpenSSLTrustRoot; Twisted has no public name for it
+    """
+    Read the certificates to trust, PEM.
+
+    :raises BadCertificate: there is none in it.
+    """
     try:
         roots = x509.load_pem_x509_certificates(trust)
     except ValueError as error:

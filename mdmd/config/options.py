@@ -237,6 +237,11 @@ class Apns:
     trust: Path | None = option(
         optional(PATH), "", "The CA of a stand-in for the push service, PEM."
     )
+    escrow_url: str = option(
+        WEBHOOK_URL,
+        "https://deviceservices-external.apple.com/deviceservicesworkers/escrowKeyUnlock",
+        "Apple's service that turns off an Activation Lock (/v1/escrowkeyunlock).",
+    )
     expiration: float = option(
         duration("0s"), "7d", "How long the service keeps a push for a device it can't reach."
     )

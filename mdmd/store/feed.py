@@ -26,6 +26,7 @@ class Feed:
         self._newest = (0, 0)
         self._waiting: dict[Deferred[None], tuple[int, int]] = {}
         self._running: Deferred[None] | None = None
+        self._released = False
 
     @classmethod
     async def start(cls, reactor: Any, link: Link) -> "Feed":
@@ -48,11 +49,18 @@ class Feed:
             waiting.cancel()
         await self._link.close()
 
+    def release(self) -> None:
+        """Let all who wait go, and nobody wait any more: the daemon ends."""
+        self._released = True
+        for waiting in list(self._waiting):
+            if not waiting.called:
+                waiting.callback(None)
+
     async def wait(self, after: str, seconds: float) -> bool:
         """Wait for an event after ``after``; False if none came in time."""
         at = read_id(after)
-        if at < self._newest:
-            return True
+        if at < self._newest or self._released:
+            return at < self._newest
         waiting: Deferred[None] = Deferred()
         self._waiting[waiting] = at
         waiting.addTimeout(seconds, self._reactor, onTimeoutCancel=lambda _, __: None)

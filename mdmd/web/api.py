@@ -4,20 +4,14 @@ The HTTP API for integrators: NanoMDM's, so that its tools work unchanged, and o
 Source: NanoMDM's docs/openapi.yaml and http/api, for what it has.
 """
 
-import base64
-import binascii
-import hmac
-import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol, cast
-from urllib.parse import unquote_to_bytes
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.resource import Resource
 
 from mdmd.errors import (
     BadCertificate,
@@ -27,20 +21,26 @@ from mdmd.errors import (
     StoreUnavailable,
 )
 from mdmd.flow.enqueue import Reply, TargetReply
+from mdmd.flow.migrate import Migration
 from mdmd.flow.pushcert import install
-from mdmd.interfaces import IFleet, IPushCertificates, Policy
+from mdmd.interfaces import Event, IFeed, IFleet, IPushCertificates, Policy
+from mdmd.mdm import plist
+from mdmd.mdm.catalogue.check import check_form
 from mdmd.mdm.command import Command, decode_command
-from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.web import api_json
-from mdmd.web.channel import LimitedRequest, LimitedSite, Limits, peer_of
-from mdmd.web.respond import Answer, Clock, Edge, Facts, Refusal, method_not_allowed
+from mdmd.web.api_call import LARGEST_PAGE, Call, Route, json_answer, spell_error
+from mdmd.web.api_site import ApiLeaf
+from mdmd.web.channel import LimitedSite, Limits
+from mdmd.web.respond import Answer, Clock, Edge
 
 Ping = Callable[[], Awaitable[object]]
+Unlock = Callable[[Mapping[str, str]], Awaitable[tuple[int, str, bytes]]]
 
 _PING_SECONDS = 3.0
-_PAGE = 100
-_LARGEST_PAGE = 1000
 _ALL_RESULTS = 10_000  # more than the store keeps of one enrollment
+_LONGEST_WAIT = 60  # seconds
+_PAGES = 10  # looked through for a filter before the answer says how far it came
+_LINE = 1 << 20  # bytes; many ids are in one path
 
 
 class Enqueues(Protocol):
@@ -59,48 +59,6 @@ class Enqueues(Protocol):
         """Push."""
 
 
-@attrs.frozen
-class Call:
-    """One request of an integrator."""
-
-    method: str
-    path: dict[str, str]  # by the names in the route
-    query: dict[bytes, list[bytes]]
-    body: bytes = attrs.field(repr=False)
-
-    def text(self, name: str, default: str = "") -> str:
-        """Give a query parameter; of several the first."""
-        values = self.query.get(name.encode(), [])
-        try:
-            return values[0].decode() if values else default
-        except UnicodeDecodeError:
-            raise BadRequest(f"{name} is not UTF-8") from None
-
-    def flag(self, name: str) -> bool:
-        """Say whether a query parameter is there and means yes."""
-        return self.text(name).lower() not in ("", "0", "false", "no")
-
-    def limit(self) -> int:
-        """Give the size of a page."""
-        text = self.text("limit", str(_PAGE))
-        if not (text.isascii() and text.isdigit()) or len(text) > 6 or int(text) < 1:
-            raise BadRequest(f"limit is a number from 1 to {_LARGEST_PAGE}")
-        return min(int(text), _LARGEST_PAGE)
-
-    def ids(self) -> list[str]:
-        """Give the ids of the path, trimmed, each once."""
-        ids = (each.strip() for each in self.path["ids"].split(","))
-        return list(dict.fromkeys(each for each in ids if each))
-
-    def enrollment(self) -> EnrollmentID:
-        """
-        Give the one id of the path.
-
-        :raises BadMessage: it is none.
-        """
-        return EnrollmentID.parse(self.path["id"])
-
-
 class Api:
     """The calls, one method each; ``ROUTES`` says which is which."""
 
@@ -112,6 +70,9 @@ class Api:
         ping: Ping,
         version: str,
         clock: Clock,
+        migration: Migration,
+        unlock: Unlock,
+        feed: IFeed,
     ) -> None:
         self._fleet = fleet
         self._enqueuer = enqueuer
@@ -119,10 +80,13 @@ class Api:
         self._ping = ping
         self._version = version
         self._clock = clock
+        self._migration = migration
+        self._unlock = unlock
+        self._feed = feed
 
     async def version(self, call: Call) -> Answer:
         """Say which version this is."""
-        return _json({"version": self._version})
+        return json_answer({"version": self._version})
 
     async def health(self, call: Call) -> Answer:
         """Say whether the store answers."""
@@ -132,11 +96,13 @@ class Api:
             _PING_SECONDS, cast(IReactorTime, self._clock), onTimeoutCancel=lambda _, __: False
         )
         well = await asked
-        return _json({"status": "ok"}) if well else _json({"status": "no store"}, 503)
+        return json_answer({"status": "ok"}) if well else json_answer({"status": "no store"}, 503)
 
     async def enqueue(self, call: Call) -> Answer:
         """Queue the plist in the body, and push unless told not to."""
         command = decode_command(call.body) if call.body.strip() else None
+        if command is not None and call.flag("strict"):
+            _check(command)
         reply = await self._enqueuer.enqueue(command, call.ids(), push=not call.flag("nopush"))
         return _reply(reply)
 
@@ -153,7 +119,7 @@ class Api:
             )
         except (BadCertificate, Conflict) as error:
             raise BadRequest(str(error)) from error
-        return _json({"not_after": api_json.seconds(not_after), "topic": topic})
+        return json_answer({"not_after": api_json.seconds(not_after), "topic": topic})
 
     async def push_certificate(self, call: Call) -> Answer:
         """Say until when a topic's push certificate is good."""
@@ -164,7 +130,7 @@ class Api:
         if topic not in versions:
             raise BadRequest("no push certificate of this topic")
         _, not_after = versions[topic]
-        return _json({"not_after": api_json.seconds(not_after), "topic": topic})
+        return json_answer({"not_after": api_json.seconds(not_after), "topic": topic})
 
     async def enrollments(self, call: Call) -> Answer:
         """Page through the enrollments; ``next`` is what ``after`` is next, absent at the end."""
@@ -173,75 +139,103 @@ class Api:
         page: dict[str, object] = {"enrollments": [api_json.enrollment(each) for each in records]}
         if len(records) == limit:
             page["next"] = str(records[-1].enrollment)
-        return _json(page)
+        return json_answer(page)
 
     async def enrollment(self, call: Call) -> Answer:
         """Tell all of one enrollment but its secrets."""
         record = await self._fleet.enrollment(call.enrollment())
         if record is None:
             raise NotHere("no such enrollment")
-        return _json(api_json.enrollment(record))
+        return json_answer(api_json.enrollment(record))
 
     async def queue(self, call: Call) -> Answer:
         """List what is pending or parked, in delivery order."""
         commands = await self._fleet.queue(call.enrollment())
-        return _json({"commands": [api_json.queued(each) for each in commands]})
+        return json_answer({"commands": [api_json.queued(each) for each in commands]})
 
     async def clear_queue(self, call: Call) -> Answer:
         """Take everything out of a queue."""
-        return _json({"cleared": await self._fleet.clear(call.enrollment())})
+        return json_answer({"cleared": await self._fleet.clear(call.enrollment())})
 
     async def cancel(self, call: Call) -> Answer:
         """Take one command out; ``sent`` warns that the device may act on it all the same."""
         command = await self._fleet.cancel(call.enrollment(), call.path["uuid"])
-        return _json({**api_json.queued(command), "sent": command.attempts > 0})
+        return json_answer({**api_json.queued(command), "sent": command.attempts > 0})
 
     async def results(self, call: Call) -> Answer:
         """List the newest results."""
         results = await self._fleet.results(call.enrollment(), call.limit())
-        return _json({"results": [api_json.result(each) for each in results]})
+        return json_answer({"results": [api_json.result(each) for each in results]})
 
     async def result(self, call: Call) -> Answer:
         """Tell the newest result of one command."""
         results = await self._fleet.results(call.enrollment(), _ALL_RESULTS)
         for each in results:
             if each.uuid == call.path["uuid"]:
-                return _json(api_json.result(each))
+                return json_answer(api_json.result(each))
         raise NotHere("no result of this command")
 
     async def events(self, call: Call) -> Answer:
-        """Read on in the events; ``next`` is what ``after`` is next time."""
-        after = call.text("after", "0")
-        events = await self._fleet.events(after, call.limit())
-        return _json(
-            {
-                "events": [api_json.event(each, raw=call.flag("raw")) for each in events],
-                "next": events[-1].id if events else after,
-            }
-        )
+        """
+        Read on in the events; ``next`` is what ``after`` is next time.
+
+        With ``wait`` the answer comes as soon as there is an event, or empty after
+        so many seconds.
+        """
+        after, limit, wait = call.event_id("after"), call.limit(), call.seconds("wait")
+        until = self._clock.seconds() + min(wait, _LONGEST_WAIT)
+        while True:
+            events, reached = await self._wanted(call, after, limit)
+            left = until - self._clock.seconds()
+            if events or left <= 0 or not await self._feed.wait(reached, left):
+                break
+            after = reached
+        told = [api_json.event(each, raw=call.flag("raw")) for each in events]
+        return json_answer({"events": told, "next": reached})
+
+    async def _wanted(self, call: Call, after: str, limit: int) -> tuple[list[Event], str]:
+        """Read events that fit the filters; the id that was read up to comes too."""
+        topics = [each for each in call.text("topic").split(",") if each]
+        enrollment = call.text("enrollment")
+        if not topics and not enrollment:
+            events = await self._fleet.events(after, limit)
+            return events, events[-1].id if events else after
+        for _ in range(_PAGES):
+            page = await self._fleet.events(after, LARGEST_PAGE)
+            found = [
+                each
+                for each in page
+                if (not topics or each.topic in topics)
+                and (not enrollment or each.enrollment == enrollment)
+            ][:limit]
+            if len(found) == limit:
+                return found, found[-1].id
+            after = page[-1].id if page else after
+            if found or len(page) < LARGEST_PAGE:
+                return found, after
+        return [], after
+
+    async def migrate(self, call: Call) -> Answer:
+        """Take a check-in as another server had it; the reply is empty, as NanoMDM's."""
+        await self._migration.take(call.body)
+        return Answer()
+
+    async def escrow_key_unlock(self, call: Call) -> Answer:
+        """Have Apple unlock an Activation Lock; the answer is Apple's."""
+        status, content_type, body = await self._unlock(call.form())
+        return Answer(body, content_type, status)
 
 
-@attrs.frozen
-class Route:
-    """Methods and a path, ``{name}`` for a part that varies."""
+def _check(command: Command) -> None:
+    """
+    Hold a command against the catalogue.
 
-    methods: tuple[str, ...]
-    path: str
-    call: Callable[[Api, Call], Awaitable[Answer]]
-    open: bool = False  # without the key
-
-    def match(self, parts: list[str]) -> dict[str, str] | None:
-        """Give the parts that vary by name, None if this is not the path."""
-        template = self.path.split("/")[1:]
-        if len(template) != len(parts):
-            return None
-        named = {}
-        for wanted, part in zip(template, parts, strict=True):
-            if wanted.startswith("{"):
-                named[wanted[1:-1]] = part
-            elif wanted != part:
-                return None
-        return named
+    :raises BadRequest: it is not as Apple documents it.
+    """
+    keys = cast(Mapping[str, object], plist.loads(command.raw)["Command"])
+    verdict = check_form(command.request_type, keys)
+    if verdict.faults:
+        raise BadRequest("; ".join(verdict.faults))
 
 
 ROUTES = (
@@ -259,51 +253,9 @@ ROUTES = (
     Route(("GET",), "/v1/results/{id}", Api.results),
     Route(("GET",), "/v1/results/{id}/{uuid}", Api.result),
     Route(("GET",), "/v1/events", Api.events),
+    Route(("POST",), "/v1/escrowkeyunlock", Api.escrow_key_unlock),
+    Route(("PUT", "POST"), "/migration", Api.migrate),
 )
-
-
-class _Leaf(Resource):
-    isLeaf = True
-
-    def __init__(self, api: Api, api_key: str, edge: Edge) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._api = api
-        self._api_key = api_key.encode()
-        self._edge = edge
-
-    def render(self, request: LimitedRequest) -> int:
-        facts: Facts = {
-            "kind": "api",
-            "peer": peer_of(request.client),
-        }
-        return self._edge.answer(request, self._answer(request, facts), facts)
-
-    async def _answer(self, request: LimitedRequest, facts: Facts) -> Answer:
-        body = request.content.read()
-        facts["bytes_in"] = len(body)
-        routes = _matching(request.path)
-        if not any(route.open for route, _ in routes) and not self._has_key(request):
-            raise Refusal(401, "unauthorized", (b"WWW-Authenticate", b'Basic realm="nanomdm"'))
-        if not routes:
-            raise NotHere("no such path")
-        method = "GET" if request.method == b"HEAD" else request.method.decode("ascii")
-        for route, named in routes:
-            if method in route.methods:
-                return await route.call(self._api, Call(method, named, request.args, body))
-        raise method_not_allowed(
-            tuple(each.encode() for route, _ in routes for each in route.methods)
-        )
-
-    def _has_key(self, request: LimitedRequest) -> bool:
-        given = request.requestHeaders.getRawHeaders(b"Authorization", [])
-        if len(given) != 1 or not self._api_key:
-            return False
-        scheme, _, credentials = given[0].partition(b" ")
-        try:
-            _, _, key = base64.b64decode(credentials.strip(), validate=True).partition(b":")
-        except binascii.Error:
-            return False
-        return scheme.lower() == b"basic" and hmac.compare_digest(key, self._api_key)
 
 
 def make_api(
@@ -314,6 +266,9 @@ def make_api(
     ping: Ping,
     version: str,
     clock: Clock,
+    migration: Migration,
+    unlock: Unlock,
+    feed: IFeed,
     limits: Limits | None = None,
     jitter: Callable[[], float] = random.random,
 ) -> LimitedSite:
@@ -323,19 +278,11 @@ def make_api(
     :param api_key: the password of everybody; an empty one lets nobody in.
     :param ping: raises StoreUnavailable when the store does not answer.
     :param clock: the reactor; its seconds are those since the epoch.
+    :param unlock: a form's fields to Apple's status, content type and body.
     """
-    api = Api(fleet, enqueuer, certificates, ping, version, clock)
-    leaf = _Leaf(api, api_key, Edge(clock, jitter, _error))
-    return LimitedSite(leaf, clock, limits or Limits(body=16 << 20))
-
-
-def _matching(path: bytes) -> list[tuple[Route, dict[str, str]]]:
-    try:
-        parts = [unquote_to_bytes(part).decode() for part in path.split(b"/")[1:]]
-    except UnicodeDecodeError:
-        return []
-    matches = ((route, route.match(parts)) for route in ROUTES)
-    return [(route, named) for route, named in matches if named is not None]
+    api = Api(*(fleet, enqueuer, certificates, ping, version, clock), migration, unlock, feed)
+    leaf = ApiLeaf(ROUTES, api, api_key, clock, Edge(clock, jitter, spell_error))
+    return LimitedSite(leaf, clock, limits or Limits(body=16 << 20, line=_LINE))
 
 
 async def _ask(ping: Ping) -> bool:
@@ -363,21 +310,8 @@ def _reply(reply: Reply) -> Answer:
         "command_uuid": reply.command_uuid,
         "request_type": reply.request_type,
     }
-    return _json({name: value for name, value in body.items() if value}, status)
+    return json_answer({name: value for name, value in body.items() if value}, status)
 
 
 def _target(target: TargetReply) -> dict[str, str]:
     return {name: text for name, text in attrs.asdict(target).items() if text}
-
-
-def _json(value: object, status: int = 200) -> Answer:
-    return Answer(*_spell(value), status)
-
-
-def _error(text: str) -> tuple[bytes, str]:
-    return _spell({"error": text})
-
-
-def _spell(value: object) -> tuple[bytes, str]:
-    text = json.dumps(value, indent="\t", ensure_ascii=False) + "\n"
-    return text.encode("utf-8", "replace"), "application/json; charset=utf-8"

@@ -45,6 +45,7 @@ class Limits:
     request_timeout: float = 30.0  # seconds, first byte to last
     idle_timeout: float = 60.0  # seconds between requests
     connections: int = 20_000
+    line: int = 16_384  # bytes; SCEP by GET has its message in the request line
 
 
 class _Phase(Enum):
@@ -94,8 +95,6 @@ class Channel(HTTPChannel):
     site: "LimitedSite"
     transport: Any
     timeOut = None  # Twisted's own timer stays off
-    # A line may have MAX_LENGTH bytes, and the request line too: SCEP by GET has its message there.
-    totalHeadersSize = 2 * HTTPChannel.MAX_LENGTH
     _phase = _Phase.RESTING
     _deadline: float | None = None  # by the site's clock
     _timer: Delayed | None = None
@@ -105,6 +104,8 @@ class Channel(HTTPChannel):
 
     def connectionMade(self) -> None:
         """Begin to count and to watch."""
+        self.MAX_LENGTH = self.site.limits.line
+        self.totalHeadersSize = self.MAX_LENGTH + 16_384
         self.site.channels.add(self)
         super().connectionMade()  # type: ignore[no-untyped-call]
         self._enter(_Phase.RESTING, self.site.limits.request_timeout)

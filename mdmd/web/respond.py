@@ -54,6 +54,7 @@ STATUS: Mapping[type[BaseException], int] = {
     errors.NotHere: 404,
     errors.Conflict: 409,
     errors.Gone: 410,
+    errors.Unreachable: 502,
     errors.StoreUnavailable: 503,
     errors.StoreCorrupt: 500,
     # What was waited for was cancelled: we are going down.

@@ -1,0 +1,137 @@
+"""The API's site: who has the key, and what a wrong one costs."""
+
+import base64
+import binascii
+import hmac
+from collections import OrderedDict
+from collections.abc import Callable
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+
+from mdmd.errors import NotHere
+from mdmd.web.api_call import Call, Route, matching
+from mdmd.web.channel import LimitedRequest, peer_of
+from mdmd.web.respond import Answer, Clock, Edge, Facts, Refusal, method_not_allowed
+
+log = Logger()
+
+FREE_GUESSES = 5  # wrong keys of one address that are answered at once
+FORGET = 60.0  # seconds without a wrong one, until they count from anew
+DELAY = 1.0  # seconds until a further wrong key is answered
+WAITING = 10  # so many answers may be late at a time; then nobody's key is looked at there
+_PEERS = 10_000
+
+
+@attrs.define
+class _Peer:
+    wrong: int = 0
+    waiting: int = 0
+    last: float = float("-inf")
+
+
+class Guesses:
+    """
+    Makes guessing slow, by the address it comes from.
+
+    A right key is taken at once, even from where wrong ones come: many callers may
+    share an address. Only while ten wrong ones are waiting for their answer nobody's
+    key is looked at there: ten guesses a second, whoever tries.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._peers: OrderedDict[str, _Peer] = OrderedDict()
+
+    async def check(self, address: str, right: Callable[[], bool]) -> None:
+        """
+        See that the key is right.
+
+        :raises Refusal: 401, at its time; 429 when there are too many guesses.
+        """
+        peer = self._peers.get(address)
+        if peer is not None and peer.waiting >= WAITING:
+            raise Refusal(429, "too many wrong keys", (b"Retry-After", b"1"))
+        if right():
+            return
+        peer = self._wrong(address)
+        if peer.wrong > FREE_GUESSES:
+            await self._wait(peer)
+        raise Refusal(401, "unauthorized", (b"WWW-Authenticate", b'Basic realm="nanomdm"'))
+
+    def _wrong(self, address: str) -> _Peer:
+        peer = self._peers.setdefault(address, _Peer())
+        self._peers.move_to_end(address)
+        while len(self._peers) > _PEERS:
+            self._peers.popitem(last=False)
+        now = self._clock.seconds()
+        if now - peer.last > FORGET:
+            peer.wrong = 0
+        peer.wrong, peer.last = peer.wrong + 1, now
+        if peer.wrong == FREE_GUESSES + 1:
+            log.warn("wrong API keys come from {peer}", peer=address)
+        return peer
+
+    async def _wait(self, peer: _Peer) -> None:
+        waiting: Deferred[None] = Deferred()
+        self._clock.callLater(DELAY, waiting.callback, None)
+        peer.waiting += 1
+        await waiting
+        peer.waiting -= 1
+
+
+class ApiLeaf(Resource):
+    """
+    The whole site: finds the route, sees to the key, answers.
+
+    :param api: what the routes' calls are methods of.
+    :param key: the password of everybody; an empty one lets nobody in.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self, routes: tuple[Route, ...], api: object, key: str, clock: Clock, edge: Edge
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._routes = routes
+        self._api = api
+        self._key = key.encode()
+        self._guesses = Guesses(clock)
+        self._edge = edge
+
+    def render(self, request: LimitedRequest) -> int:
+        facts: Facts = {
+            "kind": "api",
+            "peer": peer_of(request.client),
+        }
+        return self._edge.answer(request, self._answer(request, facts), facts)
+
+    async def _answer(self, request: LimitedRequest, facts: Facts) -> Answer:
+        body = request.content.read()
+        facts["bytes_in"] = len(body)
+        routes = matching(self._routes, request.path)
+        if not any(route.open for route, _ in routes):
+            await self._guesses.check(peer_of(request.client), lambda: self._has_key(request))
+        if not routes:
+            raise NotHere("no such path")
+        method = "GET" if request.method == b"HEAD" else request.method.decode("ascii")
+        for route, named in routes:
+            if method in route.methods:
+                return await route.call(self._api, Call(method, named, request.args, body))
+        raise method_not_allowed(
+            tuple(each.encode() for route, _ in routes for each in route.methods)
+        )
+
+    def _has_key(self, request: LimitedRequest) -> bool:
+        given = request.requestHeaders.getRawHeaders(b"Authorization", [])
+        if len(given) != 1 or not self._key:
+            return False
+        scheme, _, credentials = given[0].partition(b" ")
+        try:
+            _, _, key = base64.b64decode(credentials.strip(), validate=True).partition(b":")
+        except binascii.Error:
+            return False
+        return scheme.lower() == b"basic" and hmac.compare_digest(key, self._key)
