@@ -228,6 +228,9 @@ class IFleet(Protocol):
     async def find_all(self, texts: Sequence[str]) -> list[EnrollmentRecord | None]:
         """Find each by enrollment id or by serial number, None for each that is unknown."""
 
+    async def totals(self) -> tuple[int, int]:
+        """Count all enrollments ever seen, and those in the push work set."""
+
     async def complete(self, begun: str, limit: int = 100) -> list[str]:
         """List enrollment ids and serial numbers that begin like this, so many of each."""
 

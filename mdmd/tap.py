@@ -11,14 +11,14 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+import attrs
 from twisted.application.service import Service
-from twisted.internet.endpoints import SSL4ServerEndpoint, serverFromString
 from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 
@@ -31,7 +31,6 @@ from mdmd.apns.expiry import ExpiryWatch
 from mdmd.apns.pushing import Pushing
 from mdmd.apns.waker import Waker
 from mdmd.config import Config, load
-from mdmd.config.endpoints import endpoint_values
 from mdmd.enrolling import Enrolling, make_enrolling
 from mdmd.errors import ConfigError, MdmdError
 from mdmd.flow.checkin import CheckIns
@@ -39,16 +38,13 @@ from mdmd.flow.connect import Connect
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.migrate import Migration
 from mdmd.interfaces import IPushCertificates
+from mdmd.operating import count_figures, serve_operators
 from mdmd.ops.desk import Desk
 from mdmd.ops.logs import Logs
-from mdmd.ops.manhole.admission import Admission
-from mdmd.ops.manhole.ssh import make_manhole
-from mdmd.ops.pb import make_pb
-from mdmd.ops.perspective import Perspective
 from mdmd.ops.systemd import Systemd
 from mdmd.ops.tail import Tail
-from mdmd.ops.tls import OperatorsTLS
 from mdmd.parts import Parts
+from mdmd.ports import make_endpoint, open_port
 from mdmd.rounds import Rounds
 from mdmd.service import Daemon, ExitStatus
 from mdmd.store.embedded import EmbeddedStore
@@ -197,10 +193,28 @@ async def serve(
         waker,
         _topic(config, store.certificates),
     )
-    desk = _desk(reactor, parts, store, waker, enqueuer, webhooks, pushing, set_level)
-    perspective = Perspective(desk)
-    await _serve_manhole(reactor, stack, config, perspective)
-    await _serve_programs(reactor, stack, config, perspective)
+    figures = count_figures(reactor, stack)
+    figures.sources["push"] = lambda: {
+        "lines": [attrs.asdict(each) for each in pushing.service.status()],
+        **attrs.asdict(waker.status()),
+    }
+    desk = Desk(
+        fleet=store.fleet,
+        waker=waker,
+        enqueuer=enqueuer,
+        certificates=store.certificates,
+        operators=parts.operators,
+        audit=store.audit,
+        tail=Tail(store.fleet, reactor),
+        clock=reactor,
+        version=version("mdmd"),
+        webhooks=webhooks,
+        set_log_level=set_level,
+        figures=figures.now,
+        inside={"store": store, "apns": pushing.service, "waker": waker},
+        push_status=pushing.status,
+    )
+    await serve_operators(reactor, stack, config, desk, figures)
     api = make_api(
         parts.api_key,
         store.fleet,
@@ -221,6 +235,8 @@ async def serve(
     site = _device_site(reactor, config, parts, store, waker, enrolling)
     site_factory = _secured(parts.site_tls, site, reactor)
     await _listen(reactor, stack, "site", config.site.listen, site, site_factory)
+    figures.connections["api"] = lambda: len(api.channels)
+    figures.connections["site"] = lambda: len(site.channels)
     log.info("mdmd ready", version=version("mdmd"), public_url=config.mdmd.public_url)
 
 
@@ -298,80 +314,6 @@ def _webhooks(reactor: Any, parts: Parts, store: Store, feed: Feed) -> Webhooks:
     )
 
 
-def _desk(
-    reactor: Any,
-    parts: Parts,
-    store: Store,
-    waker: Waker,
-    enqueuer: Enqueuer,
-    webhooks: Webhooks,
-    pushing: Pushing,
-    set_level: Callable[[str, str], None],
-) -> Desk:
-    return Desk(
-        fleet=store.fleet,
-        waker=waker,
-        enqueuer=enqueuer,
-        certificates=store.certificates,
-        operators=parts.operators,
-        audit=store.audit,
-        tail=Tail(store.fleet, reactor),
-        clock=reactor,
-        version=version("mdmd"),
-        webhooks=webhooks,
-        set_log_level=set_level,
-        inside={"store": store, "apns": pushing.service, "waker": waker},
-        push_status=pushing.status,
-    )
-
-
-async def _serve_manhole(
-    reactor: Any, stack: AsyncExitStack, config: Config, perspective: Perspective
-) -> None:
-    if not config.manhole.enabled:
-        return
-    operators = perspective.desk.operators
-    admission = Admission(operators, config.manhole.authorized_keys)
-    history = config.state / "manhole" / "history"
-    manhole = make_manhole(perspective, admission, config.manhole.host_key, history, reactor)
-    stack.callback(manhole.close)
-    for each in config.manhole.listen:
-        await _open_port(stack, "manhole", _endpoint(reactor, each), manhole)
-
-
-async def _serve_programs(
-    reactor: Any, stack: AsyncExitStack, config: Config, perspective: Perspective
-) -> None:
-    doors = make_pb(perspective, reactor)
-    stack.callback(doors.close)
-    for each in config.pb.listen:
-        prefix, values = endpoint_values(each)
-        door = doors.unix if "unix" in (prefix, values.get("domain", "").lower()) else doors.tls
-        endpoint = _tls_endpoint(reactor, values) if prefix == "ssl" else _endpoint(reactor, each)
-        await _open_port(stack, "pb", endpoint, door)
-
-
-async def _open_port(stack: AsyncExitStack, name: str, endpoint: Any, factory: Any) -> None:
-    port = await endpoint.listen(factory)
-    stack.push_async_callback(_close, port)
-    log.info("{name} listens on {address}", name=name, address=str(port.getHost()))
-
-
-def _tls_endpoint(reactor: Any, values: Mapping[str, str]) -> Any:
-    """Make an ``ssl:`` endpoint; Twisted's own would not ask for a client certificate."""
-    key = Path(values["privateKey"])
-    return SSL4ServerEndpoint(  # type: ignore[no-untyped-call]
-        reactor,
-        int(values["port"]),
-        OperatorsTLS(Path(values.get("certKey", key)), key),
-        interface=values.get("interface", ""),
-    )
-
-
-def _endpoint(reactor: Any, text: str) -> Any:
-    return serverFromString(reactor, text)  # type: ignore[no-untyped-call]
-
-
 def _device_site(
     reactor: Any, config: Config, parts: Parts, store: Store, waker: Waker, enrolling: Enrolling
 ) -> LimitedSite:
@@ -430,11 +372,6 @@ async def _listen(
     """
     if not endpoints:
         return
-    factory.noisy = False  # what follows says where it listens
     stack.push_async_callback(site.drain, _DRAIN)
     for each in endpoints:
-        await _open_port(stack, name, _endpoint(reactor, each), factory)
-
-
-async def _close(port: Any) -> None:
-    await port.stopListening()
+        await open_port(stack, name, make_endpoint(reactor, each), factory)

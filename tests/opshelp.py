@@ -134,6 +134,9 @@ class FakeFleet:
         id = SERIALS.get(text, text)
         return EnrollmentID(id) if id in self.records else None
 
+    async def totals(self) -> tuple[int, int]:
+        return len(self.records), sum(map(bool, self.queues.values()))
+
     async def complete(self, begun: str, limit: int = 100) -> list[str]:
         return [each for each in [*self.records, *SERIALS] if each.startswith(begun)][:limit]
 

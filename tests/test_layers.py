@@ -26,6 +26,8 @@ MAY_IMPORT = {
     "doctor": {"config", "store", "mdm", "pki", "errors"},
     "cli": {"config", "doctor", "ops", "sim", "mdm", "pki", "errors"},
     "service": {"errors"},
+    "ports": {"errors"},
+    "operating": {"config", "ops", "ports", "errors"},
     "parts": {"config", "enrolling", "mdm", "ops", "pki", "web", "webhook", "errors"},
     "webhook": {"interfaces", "mdm", "errors"},
     "rounds": {"errors"},

@@ -14,6 +14,7 @@ from twisted.internet import reactor as twisted_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.spread import pb
 from twisted.spread.jelly import globalSecurity
@@ -126,6 +127,11 @@ async def follow(
         "events.subscribe", receiver=_Receiver(tell), **wanted
     )
     return subscription
+
+
+async def pause(seconds: float) -> None:
+    """Let some time pass."""
+    await deferLater(reactor, seconds)
 
 
 def _as_here(error: Any) -> MdmdError:

@@ -34,6 +34,7 @@ GROUPS = (
     "queue",
     "events",
     "watch",
+    "top",
     "profile",
     "pushcert",
     "operator",

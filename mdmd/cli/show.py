@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _GAP = 2
 _LEAST = 6  # a column is not made narrower than this
 
@@ -26,6 +28,16 @@ def colour(text: str, code: str) -> str:
     if not on_terminal() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb":
         return text
     return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def visible(text: str) -> int:
+    """Count the characters of a line that can be seen."""
+    return len(plain(text))
+
+
+def plain(text: str) -> str:
+    """Take the colours out of a line."""
+    return _COLOURS.sub("", text)
 
 
 def clean(text: object) -> str:
@@ -122,11 +134,12 @@ def age(milliseconds: int | None, now: float | None = None) -> str:
         return "never"
     seconds = (time.time() if now is None else now) - milliseconds / 1000
     if seconds < 0:
-        return f"in {_span(-seconds)}"
-    return "now" if seconds < 1 else f"{_span(seconds)} ago"
+        return f"in {span(-seconds)}"
+    return "now" if seconds < 1 else f"{span(seconds)} ago"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """Spell a time roughly, in the unit that fits."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {unit}"

@@ -243,6 +243,11 @@ class Doorway(pb.PBServerFactory):
         """Count a connection out."""
         self._connections.discard(connection)
 
+    @property
+    def connections(self) -> int:
+        """Count those that are open."""
+        return len(self._connections)
+
     def close(self) -> None:
         """End every connection."""
         for each in list(self._connections):
@@ -259,6 +264,11 @@ class Doors:
 
     unix: Doorway
     tls: Doorway
+
+    @property
+    def connections(self) -> int:
+        """Count those that are open."""
+        return self.unix.connections + self.tls.connections
 
     def close(self) -> None:
         """End every connection."""

@@ -168,6 +168,11 @@ class Fleet:
         record = await self.enrollment(EnrollmentID.parse(device.decode() if device else text))
         return None if record is None else record.enrollment
 
+    async def totals(self) -> tuple[int, int]:
+        """Count all enrollments ever seen, and those in the push work set."""
+        ids, work = await self._tools.link.script("totals", (keys.IDS, *keys.WORK))
+        return int(ids), int(work)
+
     async def complete(self, begun: str, limit: int = 100) -> list[str]:
         """List enrollment ids and serial numbers that begin like this, so many of each."""
         least, most = b"[" + begun.encode(), b"(" + begun.encode() + b"\xff"

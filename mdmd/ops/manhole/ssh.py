@@ -310,6 +310,11 @@ class Manhole(factory.SSHFactory):
         """Count a connection out."""
         self._connections.discard(connection)
 
+    @property
+    def connections(self) -> int:
+        """Count those that are open."""
+        return len(self._connections)
+
     def close(self) -> None:
         """End every session."""
         for each in list(self._connections):

@@ -12,13 +12,20 @@ class Status(Subject):
 
     @method(Role.VIEWER)
     async def get(self, caller: Caller) -> Wire:
-        """Say what the daemon knows of itself, and who is asking."""
+        """Say what the daemon knows of itself and of the fleet, and who is asking."""
+        enrollments, with_work = await self.desk.fleet.totals()
+        enrolled = await self.desk.certificates.enrolled()
         return {
             "version": self.desk.version,
             "protocol": PROTOCOL,
             "time": self.desk.now(),
             "operator": caller.name,
             "role": str(caller.role),
+            "fleet": {
+                "enrollments": enrollments,
+                "enabled": sum(enrolled.values()),
+                "with_work": with_work,
+            },
             **self.desk.figures(),
         }
 

@@ -1,0 +1,97 @@
+"""A whole terminal for a while: drawn over and over, put back as it was at the end."""
+
+import os
+import shutil
+import termios
+import tty
+from types import TracebackType
+from typing import IO, Any
+
+from twisted.internet.defer import Deferred
+
+from mdmd.cli.client import reactor
+
+
+class FullScreen:
+    """
+    The terminal's other screen, and its keys one by one.
+
+    :ivar quit: somebody typed q.
+    """
+
+    def __init__(self, keys: IO[str], out: IO[str]) -> None:
+        self._in = keys.fileno()
+        self._out = out
+        self._was: Any = None
+        self._waiting: Deferred[None] | None = None
+        self.quit = False
+
+    def __enter__(self) -> "FullScreen":
+        if os.isatty(self._in):
+            self._was = termios.tcgetattr(self._in)
+            tty.setcbreak(self._in)
+            reactor.addReader(self)
+        self._out.write("\x1b[?1049h\x1b[?25l")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Put the terminal back as it was."""
+        if self._was is not None:
+            reactor.removeReader(self)
+            termios.tcsetattr(self._in, termios.TCSADRAIN, self._was)
+            self._was = None
+        self._out.write("\x1b[?25h\x1b[?1049l")
+        self._out.flush()
+
+    def size(self) -> tuple[int, int]:
+        """Say how many columns and lines there are."""
+        size = shutil.get_terminal_size()
+        return size.columns, size.lines
+
+    def draw(self, lines: list[str]) -> None:
+        """Draw over what was there, without a flicker."""
+        whole = "".join(f"{line}\x1b[K\r\n" for line in lines[:-1]) + "".join(lines[-1:])
+        self._out.write(f"\x1b[H{whole}\x1b[K\x1b[J")
+        self._out.flush()
+
+    async def key_or(self, seconds: float) -> None:
+        """Wait for a key, or so long."""
+        self._waiting = Deferred()
+        call = reactor.callLater(seconds, self._go_on)
+        await self._waiting
+        if call.active():
+            call.cancel()
+
+    def _go_on(self) -> None:
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.callback(None)
+
+    # -- IReadDescriptor, for the reactor
+
+    def fileno(self) -> int:
+        """Give the file descriptor of the keys."""
+        return self._in
+
+    def doRead(self) -> None:
+        """Take a key."""
+        if os.read(self._in, 100)[:1] in (b"q", b"Q", b""):
+            self.quit = True
+        self._go_on()
+
+    def connectionLost(self, reason: object) -> None:
+        """The terminal went away."""
+        self.quit = True
+        self._go_on()
+
+    def logPrefix(self) -> str:
+        """Name this for the log."""
+        return "terminal"

@@ -1,0 +1,76 @@
+"""All that lets operators in, put together: Perspective Broker, the manhole, the figures."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet.endpoints import SSL4ServerEndpoint
+from twisted.logger import ILogObserver, globalLogPublisher
+
+from mdmd.config import Config
+from mdmd.config.endpoints import endpoint_values
+from mdmd.ops.desk import Desk
+from mdmd.ops.figures import Figures
+from mdmd.ops.manhole.admission import Admission
+from mdmd.ops.manhole.ssh import make_manhole
+from mdmd.ops.pb import make_pb
+from mdmd.ops.perspective import Perspective
+from mdmd.ops.tls import OperatorsTLS
+from mdmd.ports import make_endpoint, open_port
+
+
+def count_figures(reactor: Any, stack: AsyncExitStack) -> Figures:
+    """Begin to count what the log tells."""
+    figures = Figures(reactor.seconds)
+    observer = cast(ILogObserver, figures)
+    globalLogPublisher.addObserver(observer)
+    stack.callback(globalLogPublisher.removeObserver, observer)
+    return figures
+
+
+async def serve_operators(
+    reactor: Any, stack: AsyncExitStack, config: Config, desk: Desk, figures: Figures
+) -> None:
+    """
+    Open the doors for operators: the manhole, and Perspective Broker.
+
+    :raises CannotListenError: a port can't be opened.
+    """
+    perspective = Perspective(desk)
+    await _serve_manhole(reactor, stack, config, perspective, figures)
+    doors = make_pb(perspective, reactor)
+    figures.connections["programs"] = lambda: doors.connections
+    stack.callback(doors.close)
+    for each in config.pb.listen:
+        prefix, values = endpoint_values(each)
+        door = doors.unix if "unix" in (prefix, values.get("domain", "").lower()) else doors.tls
+        endpoint = (
+            _tls_endpoint(reactor, values) if prefix == "ssl" else make_endpoint(reactor, each)
+        )
+        await open_port(stack, "pb", endpoint, door)
+
+
+async def _serve_manhole(
+    reactor: Any, stack: AsyncExitStack, config: Config, perspective: Perspective, figures: Figures
+) -> None:
+    if not config.manhole.enabled:
+        return
+    admission = Admission(perspective.desk.operators, config.manhole.authorized_keys)
+    history = config.state / "manhole" / "history"
+    manhole = make_manhole(perspective, admission, config.manhole.host_key, history, reactor)
+    figures.connections["manhole"] = lambda: manhole.connections
+    stack.callback(manhole.close)
+    for each in config.manhole.listen:
+        await open_port(stack, "manhole", make_endpoint(reactor, each), manhole)
+
+
+def _tls_endpoint(reactor: Any, values: Mapping[str, str]) -> Any:
+    """Make an ``ssl:`` endpoint; Twisted's own would not ask for a client certificate."""
+    key = Path(values["privateKey"])
+    return SSL4ServerEndpoint(  # type: ignore[no-untyped-call]
+        reactor,
+        int(values["port"]),
+        OperatorsTLS(Path(values.get("certKey", key)), key),
+        interface=values.get("interface", ""),
+    )
