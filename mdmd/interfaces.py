@@ -219,7 +219,7 @@ class IFleet(Protocol):
     async def enrollments(self, after: str = "", limit: int = 100) -> list[EnrollmentRecord]:
         """Page through all enrollments in id order, ``after`` an id, devices and channels."""
 
-    async def records(self, enrollments: Sequence[EnrollmentID]) -> list[EnrollmentRecord | None]:
+    async def describe(self, enrollments: Sequence[EnrollmentID]) -> list[EnrollmentRecord | None]:
         """Read records in the order asked, None for each that does not exist."""
 
     async def find(self, text: str) -> EnrollmentID | None:
@@ -236,6 +236,9 @@ class IFleet(Protocol):
 
     async def queue(self, enrollment: EnrollmentID) -> list[QueuedCommand]:
         """List pending and parked commands in delivery order."""
+
+    async def command(self, uuid: str) -> Command | None:
+        """Read a command that is in some queue, None if it is in none."""
 
     async def cancel(self, enrollment: EnrollmentID, uuid: str) -> QueuedCommand:
         """

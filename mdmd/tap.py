@@ -37,6 +37,9 @@ from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.migrate import Migration
+from mdmd.flow.send import Sender
+from mdmd.flow.targets import Targets
+from mdmd.following import follow_events
 from mdmd.interfaces import IPushCertificates
 from mdmd.operating import count_figures, serve_operators
 from mdmd.ops.desk import Desk
@@ -198,6 +201,7 @@ async def serve(
         "lines": [attrs.asdict(each) for each in pushing.service.status()],
         **attrs.asdict(waker.status()),
     }
+    await follow_events(reactor, stack, store)
     desk = Desk(
         fleet=store.fleet,
         waker=waker,
@@ -213,6 +217,10 @@ async def serve(
         figures=figures.now,
         inside={"store": store, "apns": pushing.service, "waker": waker},
         push_status=pushing.status,
+        sender=Sender(store.fleet, store.inventory, enqueuer, config.enroll.access_rights),
+        targets=Targets(store.fleet, store.inventory, store.groups),
+        inventory=store.inventory,
+        groups=store.groups,
     )
     await serve_operators(reactor, stack, config, desk, figures)
     api = make_api(

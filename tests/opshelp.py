@@ -3,7 +3,7 @@
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,17 @@ from twisted.internet import reactor
 from mdmd.apns.line import LineStatus
 from mdmd.errors import NotHere
 from mdmd.flow.enqueue import Enqueuer
+from mdmd.flow.send import Sender
+from mdmd.flow.targets import Targets
 from mdmd.interfaces import (
     AuditEntry,
+    Change,
     Decision,
     Enqueued,
     EnrollmentRecord,
     Event,
+    Known,
+    Pin,
     Policy,
     PushOutcome,
     QueuedCommand,
@@ -134,6 +139,15 @@ class FakeFleet:
         id = SERIALS.get(text, text)
         return EnrollmentID(id) if id in self.records else None
 
+    async def describe(self, ones: Sequence[EnrollmentID]) -> list[EnrollmentRecord | None]:
+        return [self.records.get(str(one)) for one in ones]
+
+    async def find_all(self, texts: Sequence[str]) -> list[EnrollmentRecord | None]:
+        return [self.records.get(SERIALS.get(text, text)) for text in texts]
+
+    async def command(self, uuid: str) -> Command | None:
+        return next((command for command, _, _ in self.sent if command.uuid == uuid), None)
+
     async def totals(self) -> tuple[int, int]:
         return len(self.records), sum(map(bool, self.queues.values()))
 
@@ -168,6 +182,62 @@ class FakeFleet:
 
     async def newest_event(self) -> str:
         return self.stream[-1].id if self.stream else "0"
+
+
+class FakeInventory:
+    """Knows the battery of each, and keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, dict[str, str]] = {}
+        self.kept: list[Pin] = []
+
+    async def known(
+        self, ones: Sequence[EnrollmentID], fields: Sequence[str] = ()
+    ) -> list[tuple[dict[str, Known], dict[str, str]]]:
+        return [({"BatteryLevel": Known(0.5, NOW)}, self.notes.get(str(one), {})) for one in ones]
+
+    async def history(self, enrollment: EnrollmentID, limit: int = 100) -> list[Change]:
+        return [Change("BatteryLevel", 0.5, NOW)]
+
+    async def note(self, enrollment: EnrollmentID, notes: Mapping[str, str]) -> None:
+        self.notes.setdefault(str(enrollment), {}).update(notes)
+
+    async def keep_pin(self, enrollment: EnrollmentID, pin: Pin) -> None:
+        self.kept.append(pin)
+
+    async def pins(self, enrollment: EnrollmentID) -> list[Pin]:
+        return self.kept
+
+    async def unlock_token(self, enrollment: EnrollmentID) -> bytes | None:
+        return b"token" if str(enrollment) == PHONE else None
+
+
+class FakeGroups:
+    """Groups in memory."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, set[str]] = {}
+
+    async def add(self, name: str, ones: Sequence[EnrollmentID]) -> int:
+        before = len(self.groups.setdefault(name, set()))
+        self.groups[name] |= {str(one) for one in ones}
+        return len(self.groups[name]) - before
+
+    async def remove(self, name: str, ones: Sequence[EnrollmentID]) -> int:
+        before = len(self.groups.get(name, ()))
+        self.groups[name] = self.groups.get(name, set()) - {str(one) for one in ones}
+        return before - len(self.groups[name])
+
+    async def sizes(self) -> dict[str, int]:
+        return {name: len(ids) for name, ids in self.groups.items()}
+
+    async def members(
+        self, name: str, cursor: int = 0, limit: int = 1000
+    ) -> tuple[int, list[EnrollmentID]]:
+        return 0, [EnrollmentID(id) for id in sorted(self.groups.get(name, ()))]
+
+    async def of(self, ones: Sequence[EnrollmentID]) -> list[list[str]]:
+        return [[n for n, ids in self.groups.items() if str(one) in ids] for one in ones]
 
 
 class FakeWaker:
@@ -221,15 +291,20 @@ def make_desk(operators: Path, fleet: FakeFleet | None = None, clock: Any = reac
     """A desk over a fleet that needs no store."""
     fleet = fleet or FakeFleet()
     waker = FakeWaker(fleet)
+    enqueuer, inventory, groups = Enqueuer(fleet, waker), FakeInventory(), FakeGroups()
     return Desk(
         fleet=fleet,
         waker=waker,
-        enqueuer=Enqueuer(fleet, waker),
+        enqueuer=enqueuer,
         certificates=FakeCertificates(),
         operators=Operators(operators),
         audit=FakeAudit(),
         tail=Tail(fleet, clock),
         clock=clock,
+        sender=Sender(fleet, inventory, enqueuer),
+        targets=Targets(fleet, inventory, groups),
+        inventory=inventory,
+        groups=groups,
         version="1.2.3",
         push_status=push_status,
     )

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "webhook": {"interfaces", "mdm", "errors"},
     "rounds": {"errors"},
     "enrolling": {"config", "flow", "interfaces", "mdm", "pki", "store", "web", "errors"},
+    "following": {"config", "flow", "interfaces", "mdm", "rounds", "store", "errors"},
     "tap": None,  # the one place where things are put together
 }
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.cli import show
-from mdmd.cli.keys import command_keys
-from mdmd.errors import BadRequest
 from tests.opshelp import MAC, PHONE, scratch, write_operators
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +75,7 @@ class VerbTests(CommandLine):
 
     def test_device(self) -> None:
         """By serial number; an unknown one is an error of one line."""
-        self.assertIn("OSVersion: 26.1", self.mdmctl("device", "C02XL0THJGH5").stdout)
+        self.assertRegex(self.mdmctl("device", "C02XL0THJGH5").stdout, r"OSVersion +26\.1")
         self.assertEqual(self.data("device", MAC)["facts"]["SerialNumber"], "C02XL0THJGH5")
         wrong = self.mdmctl("device", "nobody", status=1)
         self.assertEqual(wrong.stderr, "mdmctl: no enrollment and no serial number is 'nobody'\n")
@@ -95,19 +93,21 @@ class VerbTests(CommandLine):
 
     def test_a_device_that_refuses(self) -> None:
         """Its error is shown, and the exit status tells it from ours."""
-        done = self.mdmctl("send", PHONE, "InstallProfile", "--wait", status=5)
+        done = self.mdmctl(
+            "send", PHONE, "InstallProfile", "Payload=base64:AA==", "--wait", status=5
+        )
         self.assertIn("no room", done.stdout)
 
     def test_a_target_that_is_none(self) -> None:
         """One wrong id does not fail the other, but the exit status says so."""
-        done = self.mdmctl("send", f"{MAC},nobody", "DeviceInformation", status=1)
+        done = self.mdmctl("send", f"{MAC},nobody", "SecurityInfo", status=1)
         self.assertIn(f"{MAC}  pushed", done.stdout)
         self.assertIn("nobody  no such enrollment", done.stdout)
 
     def test_queue(self) -> None:
         """What waits, cancelled and cleared."""
-        self.mdmctl("send", MAC, "Restart", "--uuid", "C-1", "--no-push")
-        self.mdmctl("send", MAC, "Restart", "--uuid", "C-2")
+        self.mdmctl("send", MAC, "Restart", "--force", "--uuid", "C-1", "--no-push")
+        self.mdmctl("send", MAC, "Restart", "--force", "--uuid", "C-2")
         self.assertEqual([each["uuid"] for each in self.data("queue", MAC)], ["C-1", "C-2"])
         self.assertIn("never sent", self.mdmctl("queue", MAC, "--cancel", "C-1").stdout)
         self.mdmctl("queue", MAC, "--cancel", "C-1", status=1)
@@ -117,7 +117,7 @@ class VerbTests(CommandLine):
         """The rest of what an operator looks at."""
         self.assertIn(f"{MAC}  pushed", self.mdmctl("push", MAC).stdout)
         self.assertEqual(self.data("status")["role"], "admin")
-        self.mdmctl("send", MAC, "DeviceInformation")
+        self.mdmctl("send", MAC, "SecurityInfo")
         statuses = [each["facts"].get("status") for each in self.data("events")]
         self.assertIn("Acknowledged", statuses)
         self.assertIn("mdm.Connect", self.mdmctl("events").stdout)
@@ -174,7 +174,7 @@ class ViewerTests(CommandLine):
 
     def test_a_viewer_may_not_send(self) -> None:
         """Refused in one line, with an exit status of its own."""
-        done = self.mdmctl("send", MAC, "DeviceInformation", status=4)
+        done = self.mdmctl("send", MAC, "SecurityInfo", status=4)
         self.assertIn("needs the role operator", done.stderr)
         self.assertEqual(len(self.data("devices")), 2)
 
@@ -202,41 +202,6 @@ class NoDaemonTests(SynchronousTestCase):
         self.assertLess(spent, 0.3)
         for word in ("devices", "send", "results", "5 a device answered"):
             self.assertIn(word, done.stdout)
-
-
-class KeyTests(SynchronousTestCase):
-    """key=value as people type it."""
-
-    def test_values(self) -> None:
-        """What looks like a number or a truth is one, quotes make text, dots go inside."""
-        self.assertEqual(
-            command_keys(
-                [
-                    "Queries=OSVersion,SerialNumber",
-                    "Force=true",
-                    "Count=-3",
-                    "PIN=007123",
-                    'Name="12"',
-                    "Options.Deep.Er=x=y",
-                    "Settings.1.Item=B",
-                    "Settings.0.Item=A",
-                ]
-            ),
-            {
-                "Queries": ["OSVersion", "SerialNumber"],
-                "Force": True,
-                "Count": -3,
-                "PIN": "007123",
-                "Name": "12",
-                "Options": {"Deep": {"Er": "x=y"}},
-                "Settings": [{"Item": "A"}, {"Item": "B"}],
-            },
-        )
-
-    def test_contradictions(self) -> None:
-        """What can't be meant is refused, with the word in the text."""
-        for words in (["novalue"], ["a=1", "a=2"], ["a=1", "a.b=2"], ["a.1=x"], ["a..b=1"]):
-            self.assertRaises(BadRequest, command_keys, words)
 
 
 class TableTests(SynchronousTestCase):

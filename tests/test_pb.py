@@ -124,7 +124,7 @@ class CallTests(Served):
         remote = await self.enter()
         self.assertEqual((await remote.call("enrollments.get", id="C02XL0THJGH5"))["id"], MAC)
         reply = await remote.call(
-            "commands.send", ids=["C02XL0THJGH5", "nobody"], request_type="DeviceInformation"
+            "commands.send", ids=["C02XL0THJGH5", "nobody"], request_type="SecurityInfo"
         )
         self.assertEqual(reply["status"]["C02XL0THJGH5"]["id"], MAC)
         self.assertEqual(reply["status"]["C02XL0THJGH5"]["push_result"], f"apns-{MAC}")
@@ -133,7 +133,9 @@ class CallTests(Served):
     async def test_send_queue_cancel(self) -> None:
         """What is queued can be looked at and taken out."""
         remote = await self.enter()
-        await remote.call("commands.send", ids=[MAC], request_type="Restart", uuid="C-1")
+        await remote.call(
+            "commands.send", ids=[MAC], request_type="Restart", uuid="C-1", force=True
+        )
         self.assertEqual((await remote.call("queue.show", id=MAC))[0]["uuid"], "C-1")
         gone = await remote.call("queue.cancel", id=MAC, uuid="C-1")
         self.assertEqual(gone["attempts"], 0)
@@ -168,7 +170,9 @@ class CallTests(Served):
             "When": datetime.datetime(2026, 11, 24, 12, 0),
             "List": [{"a": [1, 2]}],
         }
-        await remote.call("commands.send", ids=[MAC], request_type="Settings", keys=keys)
+        await remote.call(
+            "commands.send", ids=[MAC], request_type="Settings", keys=keys, force=True
+        )
         sent = plistlib.loads(self.desk.fleet.sent[0][0].raw)["Command"]
         self.assertEqual({key: sent[key] for key in keys}, keys)
 
@@ -236,7 +240,9 @@ class RoleTests(SynchronousTestCase):
         ("certificates.install", {"pem": b"junk"}, Role.ADMIN),
         ("audit.page", {}, Role.ADMIN),
         ("certificates.show", {}, Role.VIEWER),
-        ("commands.send", {"ids": [MAC], "request_type": "DeviceInformation"}, Role.OPERATOR),
+        ("commands.clear_passcode", {"ids": [MAC, PHONE]}, Role.ADMIN),
+        ("commands.send", {"ids": [MAC], "request_type": "SecurityInfo"}, Role.OPERATOR),
+        ("commands.send", {"ids": [MAC], "request_type": "DeleteUser"}, Role.ADMIN),
         ("commands.send", {"ids": [MAC], "request_type": "EraseDevice"}, Role.ADMIN),
         (
             "commands.send_raw",
@@ -255,6 +261,14 @@ class RoleTests(SynchronousTestCase):
         ("events.page", {}, Role.VIEWER),
         ("events.raw", {}, Role.ADMIN),
         ("events.subscribe", {"receiver": NoReceiver()}, Role.VIEWER),
+        ("groups.add", {"name": "sales", "ids": [MAC]}, Role.OPERATOR),
+        ("groups.members", {"name": "sales"}, Role.VIEWER),
+        ("groups.remove", {"name": "sales", "ids": [MAC]}, Role.OPERATOR),
+        ("groups.show", {}, Role.VIEWER),
+        ("inventory.get", {"id": MAC}, Role.VIEWER),
+        ("inventory.history", {"id": MAC}, Role.VIEWER),
+        ("inventory.note", {"id": MAC, "notes": {"owner": "Jane"}}, Role.OPERATOR),
+        ("inventory.page", {"fields": ["BatteryLevel"]}, Role.VIEWER),
         ("operators.add", {"name": "new", "role": "viewer"}, Role.ADMIN),
         ("operators.add_key", {"name": "me", "key": SSH_KEY}, Role.ADMIN),
         ("operators.certificate", {"name": "me", "sha256": "ab" * 32}, Role.ADMIN),
@@ -264,16 +278,19 @@ class RoleTests(SynchronousTestCase):
         ("operators.remove_key", {"name": "me", "fingerprint": "SHA256:x"}, Role.ADMIN),
         ("operators.role", {"name": "me", "role": "admin"}, Role.ADMIN),
         ("operators.show", {}, Role.ADMIN),
+        ("pins.show", {"id": MAC}, Role.ADMIN),
         ("push.status", {}, Role.VIEWER),
         ("push.send", {"ids": [MAC]}, Role.OPERATOR),
         ("queue.cancel", {"id": MAC, "uuid": "C-0"}, Role.OPERATOR),
         ("queue.clear", {"id": MAC}, Role.OPERATOR),
+        ("queue.requeue", {"id": MAC, "uuid": "C-0"}, Role.OPERATOR),
         ("queue.show", {"id": MAC}, Role.VIEWER),
         ("results.get", {"id": MAC, "uuid": "C-0"}, Role.VIEWER),
         ("results.secret", {"id": MAC, "uuid": "C-0"}, Role.ADMIN),
         ("results.show", {"id": MAC}, Role.VIEWER),
         ("status.get", {}, Role.VIEWER),
         ("status.methods", {}, Role.VIEWER),
+        ("targets.page", {"where": "os>1"}, Role.VIEWER),
         ("webhooks.dead", {"name": "siem"}, Role.VIEWER),
         ("webhooks.replay", {"name": "siem", "after": "0"}, Role.OPERATOR),
         ("webhooks.resend", {"name": "siem"}, Role.OPERATOR),
@@ -316,7 +333,12 @@ class RoleTests(SynchronousTestCase):
 
     def test_the_audit_has_no_keys_of_commands(self) -> None:
         """A PIN in a command's keys is not in the audit."""
-        arguments = {"ids": [MAC], "request_type": "DeviceLock", "keys": {"PIN": "s3cr3t"}}
+        arguments = {
+            "ids": [MAC],
+            "request_type": "DeviceLock",
+            "keys": {"PIN": "s3cr3t"},
+            "force": True,
+        }
         self.assertTrue(self.allowed(Role.ADMIN, "commands.send", arguments))
         entry = self.desk.audit.entries[-1]
         self.assertEqual(entry.enrollments, (MAC,))

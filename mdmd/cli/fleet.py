@@ -1,6 +1,7 @@
 """``mdmctl devices`` and ``mdmctl device``: who is enrolled."""
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,7 +18,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     devices.set_defaults(run=_devices)
     device = subparsers.add_parser("device", help="show one enrollment")
     device.add_argument("id", metavar="ID")
+    device.add_argument("--history", action="store_true", help="what changed, newest first")
+    device.add_argument("--limit", metavar="N", type=int, default=100, help="lines of history")
     device.set_defaults(run=_device)
+    note = subparsers.add_parser("note", help="write name, owner, location, notes of a device")
+    note.add_argument("id", metavar="ID")
+    note.add_argument("words", metavar="field=text", nargs="+", help="such as owner='Jane Doe'")
+    note.set_defaults(run=_note)
 
 
 async def _page_through(remote: "Remote", after: str, limit: int) -> list[dict[str, Any]]:
@@ -32,7 +39,7 @@ async def _page_through(remote: "Remote", after: str, limit: int) -> list[dict[s
     return found
 
 
-def state_of(record: dict[str, Any]) -> str:
+def state_of(record: Mapping[str, Any]) -> str:
     """Say in a word how an enrollment is."""
     if not record["enabled"]:
         return "left" if record["tally"] else "new"
@@ -75,16 +82,36 @@ def _row(record: dict[str, Any]) -> list[object]:
 def _device(args: argparse.Namespace) -> int:
     from mdmd.cli import show
     from mdmd.cli.client import run
+    from mdmd.cli.portrait import changes, portrait
 
     async def verb(remote: "Remote") -> None:
-        record = await remote.call("enrollments.get", id=args.id)
+        if args.history:
+            found = await remote.call("inventory.history", id=args.id, limit=args.limit)
+            lines = [] if args.json else changes(found)
+        else:
+            found = await remote.call("enrollments.get", id=args.id)
+            found["inventory"] = await remote.call("inventory.get", id=args.id)
+            lines = [] if args.json else portrait(found, found["inventory"])
         if args.json:
-            show.as_json(record)
-            return
-        facts = record.pop("facts")
-        for key in ("enrolled_at", "last_seen", "next_push", "last_push"):
-            record[key] = f"{show.moment(record[key])} ({show.age(record[key])})".strip()
-        for line in show.tree({**record, "facts": facts}):
+            show.as_json(found)
+        for line in lines:
             show.out(line)
+
+    return run(args, verb)
+
+
+def _note(args: argparse.Namespace) -> int:
+    from mdmd.cli.client import run
+    from mdmd.errors import BadRequest
+
+    notes = {}
+    for word in args.words:
+        field, equals, text = word.partition("=")
+        if not equals:
+            raise BadRequest(f"{word!r} is not of the form field=text")
+        notes[field] = text
+
+    async def verb(remote: "Remote") -> None:
+        await remote.call("inventory.note", id=args.id, notes=notes)
 
     return run(args, verb)

@@ -4,6 +4,8 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
+from mdmd.cli.send import add_targets
+
 if TYPE_CHECKING:
     from mdmd.cli.client import Remote
 
@@ -13,7 +15,8 @@ _REASON = 60  # characters
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the verbs."""
     push = subparsers.add_parser("push", help="wake devices up")
-    push.add_argument("id", metavar="ID", nargs="+")
+    push.add_argument("id", metavar="ID", nargs="*")
+    add_targets(push)
     push.add_argument("--wait", action="store_true", help="wait until they connect")
     push.add_argument(
         "--timeout",
@@ -31,14 +34,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _push(args: argparse.Namespace) -> int:
     from mdmd.cli.client import run
-    from mdmd.cli.send import ids, show_reply
+    from mdmd.cli.sending import send, show_reply, split
 
     async def verb(remote: "Remote") -> int:
         if args.wait:
             from mdmd.cli.waiting import wait_for_connects
 
-            return await wait_for_connects(remote, ids(args.id), args)
-        return show_reply(await remote.call("push.send", ids=ids(args.id)), args)
+            return await wait_for_connects(remote, split(args.id), args)
+        return show_reply(await send(remote, args, split(args.id), "push.send", {}), args)
 
     return run(args, verb)
 

@@ -13,6 +13,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     queue.add_argument("id", metavar="ID")
     act = queue.add_mutually_exclusive_group()
     act.add_argument("--cancel", metavar="UUID", help="take this command out")
+    act.add_argument("--requeue", metavar="UUID", help="put this command at the end again")
     act.add_argument("--clear", action="store_true", help="take all commands out")
     queue.set_defaults(run=_queue)
     results = subparsers.add_parser("results", help="show what a device answered")
@@ -36,6 +37,11 @@ def _queue(args: argparse.Namespace) -> int:
             gone = await remote.call("queue.cancel", id=args.id, uuid=args.cancel)
             sent = "it had been sent to the device" if gone["attempts"] else "it was never sent"
             show.as_json(gone) if json else show.out(f"cancelled {gone['request_type']}; {sent}")
+        elif args.requeue:
+            new = await remote.call("queue.requeue", id=args.id, uuid=args.requeue)
+            sent = "; the device may have done it already" if new["attempts"] else ""
+            text = f"{new['request_type']} is now {new['uuid']}{sent}"
+            show.as_json(new) if json else show.out(text)
         elif args.clear:
             count = await remote.call("queue.clear", id=args.id)
             show.as_json({"cleared": count}) if json else show.out(f"{count} taken out")

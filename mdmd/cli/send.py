@@ -1,7 +1,7 @@
 """``mdmctl send``: tell devices what to do."""
 
 import argparse
-import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,91 +14,133 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     send = subparsers.add_parser(
         "send",
         help="send a command to devices",
+        usage="mdmctl send [options] [ID[,ID…]] RequestType [key=value …]",
         description=(
-            "Queue a command on each ID (commas part several) and push. Values: true, false and "
-            'whole numbers are what they look like, "…" is always text, @FILE is a file\'s '
-            "content, A.B=… is a key in a dict, A.0.B=… one in a list's first dict, Queries=A,B a "
-            "list."
+            "Queue a command on each ID (commas part several) and push. `mdmctl command "
+            "RequestType` describes its keys. Values: yes and no, dates such as "
+            "2026-11-24T20:00:00Z, @FILE is a file's content; Settings.0.Item=… is a key in a "
+            "list's first dict, Queries=A,B a list. What a device can't take is refused."
         ),
     )
-    send.add_argument("id", metavar="ID", help="enrollment ids or serial numbers, by commas")
-    send.add_argument("request_type", metavar="RequestType")
-    send.add_argument("keys", metavar="key=value", nargs="*")
+    send.add_argument("words", metavar="word", nargs="*", help="IDs, RequestType, key=value")
     send.add_argument("--plist", metavar="FILE", help="send this whole command instead of keys")
     send.add_argument("--uuid", metavar="UUID", help="the CommandUUID; makes repeats harmless")
-    send.add_argument("--priority", choices=("security", "normal", "background"), default="")
-    send.add_argument(
-        "--expires", metavar="SECONDS", type=float, help="set it aside if not taken by then"
+    add_targets(send)
+    add_how(send)
+    send.set_defaults(run=_send)
+
+
+def add_targets(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say who is meant."""
+    parser.add_argument("--all", action="store_true", help="every enabled device")
+    parser.add_argument(
+        "--where", metavar="EXPR", default="", help='such as "os<18 and model~iPad" (targets.md)'
     )
-    send.add_argument(
-        "--max-attempts", metavar="N", type=int, help="set it aside after so many deliveries"
-    )
-    send.add_argument("--no-push", action="store_true", help="leave the devices asleep")
-    send.add_argument("--wait", action="store_true", help="wait for the answers and show them")
-    send.add_argument(
+    parser.add_argument("--group", metavar="NAME", default="", help="the members of a group")
+
+
+def add_how(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say how it is sent."""
+    add = parser.add_argument
+    add("--priority", choices=("security", "normal", "background"), default="")
+    add("--expires", metavar="SECONDS", type=float, help="set it aside if not taken by then")
+    add("--max-attempts", metavar="N", type=int, help="set it aside after so many deliveries")
+    add("--not-before", metavar="SECONDS", type=float, help="offer it only after so long")
+    add("--no-push", action="store_true", help="leave the devices asleep")
+    add("--force", action="store_true", help="send whatever the catalogue says against it")
+    add("--keep", action="store_true", help="leave one of the same kind that waits in its place")
+    add("--wait", action="store_true", help="wait for the answers and show them")
+    add(
         "--timeout",
         metavar="SECONDS",
         type=float,
         default=300.0,
         help="how long --wait waits (default 300)",
     )
-    send.set_defaults(run=_send)
 
 
-def ids(words: list[str]) -> list[str]:
-    """Part what was typed, at commas too, into ids."""
-    return [each for word in words for each in word.split(",") if each.strip()]
+def how(args: argparse.Namespace) -> dict[str, Any]:
+    """Give the options of :func:`add_how` as arguments of a call."""
+    from mdmd.cli.sending import from_now
+
+    return {
+        "priority": args.priority,
+        "expires": from_now(args.expires),
+        "max_attempts": args.max_attempts,
+        "not_before": from_now(args.not_before),
+        "push": not args.no_push,
+        "force": args.force,
+        "keep": args.keep,
+    }
+
+
+def typed_keys(request_type: str, words: list[str], force: bool = False) -> dict[str, Any]:
+    """
+    Read ``key=value`` words by the catalogue, and check the form before anybody is asked.
+
+    :raises BadRequest: a line for each word or key that is wrong.
+    """
+    from mdmd.errors import BadRequest
+    from mdmd.mdm.catalogue.build import build_keys
+    from mdmd.mdm.catalogue.check import check_form
+    from mdmd.mdm.catalogue.load import entry
+
+    found = entry(request_type)
+    if found is None and not force:
+        raise BadRequest("\n".join(check_form(request_type, {}).faults))
+    keys = build_keys(found, words, _read)
+    faults = () if force else check_form(request_type, keys).faults
+    if faults:
+        raise BadRequest("\n".join(faults))
+    return keys
+
+
+def _read(path: str) -> bytes:
+    return Path(path).read_bytes()
 
 
 def _send(args: argparse.Namespace) -> int:
+    from mdmd.errors import BadRequest
+
+    words = list(args.words)
+    ids = [] if args.all or args.where or args.group or not words else [words.pop(0)]
+    if args.plist:
+        if words:
+            raise BadRequest(f"--plist is the whole command; what is {words[0]!r}?")
+        return dispatch(args, ids, "commands.send_raw", {"plist": _read(args.plist), **how(args)})
+    if not words:
+        raise BadRequest("say which command: mdmctl send ID RequestType [key=value …]")
+    request_type, *rest = words
+    keys = typed_keys(request_type, rest, args.force)
+    options = {"request_type": request_type, "keys": keys, "uuid": args.uuid, **how(args)}
+    return dispatch(args, ids, "commands.send", options)
+
+
+def dispatch(
+    args: argparse.Namespace,
+    ids: list[str],
+    name: str,
+    options: dict[str, Any],
+    ask: "Callable[[Remote, argparse.Namespace], Awaitable[None]] | None" = None,
+) -> int:
+    """
+    Send to those that are meant, and wait for the answers if asked to.
+
+    :param ask: is called before; raises if it shall not be.
+    """
+    from mdmd.cli import sending
     from mdmd.cli.client import run
-    from mdmd.cli.keys import command_keys
     from mdmd.cli.waiting import wait_for
 
-    options: dict[str, Any] = {
-        "ids": ids([args.id]),
-        "priority": args.priority,
-        "expires": None if args.expires is None else int((time.time() + args.expires) * 1000),
-        "max_attempts": args.max_attempts,
-        "push": not args.no_push,
-    }
-    if args.plist:
-        name = "commands.send_raw"
-        options["plist"] = Path(args.plist).read_bytes()
-    else:
-        name = "commands.send"
-        options["keys"] = command_keys(args.keys)
-        options |= {"request_type": args.request_type, "uuid": args.uuid}
-
     async def verb(remote: "Remote") -> int:
+        if ask is not None:
+            await ask(remote, args)
+
+        async def send() -> dict[str, Any]:
+            return await sending.send(remote, args, sending.split(ids), name, options)
+
         if args.wait:
-            return await wait_for(remote, name, options, args)
-        return show_reply(await remote.call(name, **options), args)
+            return await wait_for(remote, send, args)
+        return sending.show_reply(await send(), args)
 
     return run(args, verb)
-
-
-def outcome(reply: dict[str, Any]) -> tuple[str, bool]:
-    """Say in words what became of one target, and whether it went wrong."""
-    if reply["command_error"]:
-        return reply["command_error"], True
-    if reply["push_error"]:
-        return f"queued, but {reply['push_error']}".replace("queued, but queued", "queued"), False
-    return ("pushed" if reply["push_result"] else "queued"), False
-
-
-def show_reply(reply: dict[str, Any], args: argparse.Namespace) -> int:
-    """Print what became of each target; 1 if any was refused."""
-    from mdmd.cli import show
-    from mdmd.cli.exits import DONE, FAILED
-
-    told = {typed: outcome(each) for typed, each in reply["status"].items()}
-    if args.json:
-        show.as_json(reply)
-    else:
-        for typed, (text, wrong) in told.items():
-            shown = show.colour(text, show.RED) if wrong else text
-            show.out(f"{show.clean(typed)}  {shown}")
-        if reply["command_uuid"]:
-            show.out(f"{reply['request_type']} {reply['command_uuid']}")
-    return FAILED if any(wrong for _, wrong in told.values()) else DONE

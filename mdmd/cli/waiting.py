@@ -2,26 +2,27 @@
 
 import argparse
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from mdmd.cli import show
+from mdmd.cli import sending, show
 from mdmd.cli.client import Remote, follow, reactor
 from mdmd.cli.exits import DEVICE, DONE, FAILED
 from mdmd.cli.queue import answer
-from mdmd.cli.send import outcome
+from mdmd.cli.sending import outcome
 
 _LOOK = 5.0  # seconds; then the results are looked at whether an event came or not
 
 
 async def wait_for(
-    remote: Remote, name: str, options: dict[str, Any], args: argparse.Namespace
+    remote: Remote, send: Callable[[], Awaitable[dict[str, Any]]], args: argparse.Namespace
 ) -> int:
     """Send, then show each answer as it comes; the exit status says whether all is well."""
     alarm = _Alarm()
     await follow(remote, lambda _: alarm.ring(), topics=["mdm.*", "mdmd.*"])
-    wait = _Wait(remote, args.json, await remote.call(name, **options))
+    wait = _Wait(remote, args.json, await send())
     end = time.monotonic() + args.timeout
     while wait.waiting and time.monotonic() < end:
         await wait.look()
@@ -41,7 +42,7 @@ async def wait_for_connects(remote: Remote, ids: list[str], args: argparse.Names
 
     await follow(remote, tell, topics=["mdm.Connect"])
     begun = time.monotonic()
-    reply = await remote.call("push.send", ids=ids)
+    reply = await sending.send(remote, args, ids, "push.send", {})
     waiting = {typed: each["id"] for typed, each in reply["status"].items() if each["push_result"]}
     failed = len(reply["status"]) - len(waiting)
     for typed, each in reply["status"].items():
@@ -94,39 +95,38 @@ class _Wait:
     def __init__(self, remote: Remote, json: bool, reply: dict[str, Any]) -> None:
         self._remote = remote
         self._json = json
-        self._uuid = reply["command_uuid"]
         self._begun = time.monotonic()
         self._answers: list[dict[str, Any]] = []
         self._refused = 0
-        self.waiting: dict[str, str] = {}
+        self.waiting: dict[str, tuple[str, str]] = {}  # enrollment id and CommandUUID
         for typed, each in reply["status"].items():
             if each["command_error"]:
                 self._refused += 1
                 show.note(f"{typed}  {show.colour(outcome(each)[0], show.RED)}")
             else:
-                self.waiting[typed] = each["id"]
+                self.waiting[typed] = each["id"], each.get("command_uuid", reply["command_uuid"])
         self._all = len(self.waiting)
         self._progress()
 
     async def look(self) -> None:
         """Ask for the results of those who have not answered."""
-        for typed, id in list(self.waiting.items()):
-            found = await self._result(id)
+        for typed, (id, uuid) in list(self.waiting.items()):
+            found = await self._result(id, uuid)
             if found is not None:
                 del self.waiting[typed]
                 self._answers.append({"id": id, **found})
                 self._tell(typed, found)
 
-    async def _result(self, id: str) -> dict[str, Any] | None:
+    async def _result(self, id: str, uuid: str) -> dict[str, Any] | None:
         for each in await self._remote.call("results.show", id=id, limit=20):
-            if each["uuid"] == self._uuid:
+            if each["uuid"] == uuid:
                 return {**each, "answer": await self._answer(id, each)}
         return None
 
     async def _answer(self, id: str, result: dict[str, Any]) -> dict[str, Any]:
         if not result["size"] or result["secret"]:
             return {}
-        full = await self._remote.call("results.get", id=id, uuid=self._uuid)
+        full = await self._remote.call("results.get", id=id, uuid=result["uuid"])
         return answer(full["raw"])
 
     def _tell(self, typed: str, found: dict[str, Any]) -> None:

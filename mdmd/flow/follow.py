@@ -45,22 +45,22 @@ class Follower:
         self._failed = failed
         self._lease = lease_ms
 
-    async def step(self) -> bool:
+    async def step(self) -> int:
         """
-        Deal with the next events, say whether there may be more.
+        Deal with the next events, say how many; 0 while another daemon does.
 
         :raises StoreUnavailable: it will go on from the last renewal.
         """
         place = await self._hold("")
         if place is None:
-            return False
+            return 0
         events = await self._following.events(place, BATCH)
         for number, event in enumerate(events, 1):
             await self._react(event)
             done = number % STRIDE == 0 or number == len(events)
             if done and await self._hold(event.id) is None:
-                return False
-        return len(events) == BATCH
+                return number
+        return len(events)
 
     async def _hold(self, done: str) -> str | None:
         return await self._following.follow(self._name, self._who, self._lease, done)

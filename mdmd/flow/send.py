@@ -6,6 +6,8 @@ known of each; devices of which the same is known are judged once.
 """
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from uuid import NAMESPACE_OID, uuid5
 
 import attrs
 
@@ -14,11 +16,11 @@ from mdmd.flow.enqueue import Enqueuer, Reply, TargetReply
 from mdmd.interfaces import EnrollmentRecord, IFleet, IInventory, Pin, Policy, Priority
 from mdmd.mdm import plist
 from mdmd.mdm.answers.decode import is_partial
-from mdmd.mdm.catalogue.check import Verdict, check_fit, check_form
+from mdmd.mdm.catalogue.check import Verdict, check_fit, check_form, fitting
 from mdmd.mdm.catalogue.entry import Entry
 from mdmd.mdm.catalogue.facts import Facts, facts_of
 from mdmd.mdm.catalogue.load import entry
-from mdmd.mdm.command import Command
+from mdmd.mdm.command import Command, build_command
 from mdmd.mdm.enrollment import EnrollmentID
 
 _TELLING = ("ProductName", "ModelName", "Model", "OSVersion", "IsSupervised", "EnrolledViaDEP",
@@ -36,14 +38,16 @@ class How:
     push: bool = True
     force: bool = False  # whatever the catalogue says against it
     keep: bool = False  # beside one of the same kind that waits
+    prune: bool = False  # leave out for each device what it can't take
 
 
 @attrs.frozen
 class Sent:
-    """What became of it; ``warnings`` are by what was typed."""
+    """What became of it. ``warnings`` are by what was typed, ``uuids`` where they differ."""
 
     reply: Reply
     warnings: dict[str, tuple[str, ...]]
+    uuids: dict[str, str] = attrs.field(factory=dict)
 
 
 class Sender:
@@ -85,53 +89,67 @@ class Sender:
         if not names:
             raise BadRequest("name at least one enrollment id or serial number")
         records = dict(zip(names, await self._fleet.find_all(names), strict=True))
-        verdicts = await self._verdicts(command.request_type, keys, records, how.force)
-        status = {
-            name: TargetReply(command_error="; ".join(verdict.faults))
-            for name, verdict in verdicts.items()
-            if verdict.faults
-        }
-        going = {name: _id(name, record) for name, record in records.items() if name not in status}
-        await self._keep_pins(command, keys, [r for n, r in records.items() if n in going], now)
-        reply = await self._enqueue(command, keys, going, how)
-        # An enrollment that was named twice, by its id and its serial number, has one answer.
-        status |= {name: reply.status[id] for name, id in going.items() if id in reply.status}
+        facts = {} if how.force else await self._facts(records)
+        status: dict[str, TargetReply] = {}
+        warnings: dict[str, tuple[str, ...]] = {}
+        uuids: dict[str, str] = {}
+        reply = Reply({}, not how.push, "", "", command.uuid, command.request_type)
+        for each, some in _versions(command, keys, names, facts, how.prune):
+            verdicts = self._verdicts(each, some, facts)
+            refused = {name: verdicts[name] for name in some if verdicts[name].faults}
+            status |= {
+                name: TargetReply(command_error="; ".join(verdict.faults))
+                for name, verdict in refused.items()
+            }
+            warnings |= {name: verdicts[name].warnings for name in some}
+            going = {name: _id(name, records[name]) for name in some if name not in refused}
+            if going:
+                status |= await self._go(each, going, records, how, now)
+            if each.uuid != command.uuid:
+                uuids |= dict.fromkeys(some, each.uuid)
         ordered = {name: status[name] for name in names if name in status}
-        warned = {name: each.warnings for name, each in verdicts.items() if each.warnings}
-        return Sent(attrs.evolve(reply, status=ordered), warned)
+        warned = {name: lines for name, lines in warnings.items() if lines}
+        return Sent(attrs.evolve(reply, status=ordered), warned, uuids)
 
-    async def _enqueue(
-        self, command: Command, keys: Mapping[str, object], going: Mapping[str, str], how: How
-    ) -> Reply:
-        if not going:
-            return Reply({}, not how.push, "", "", command.uuid, command.request_type)
-        policy = policy_of(entry(command.request_type), keys, how)
-        return await self._enqueuer.enqueue(command, list(going.values()), policy, how.push)
-
-    async def _verdicts(
+    async def _go(
         self,
-        request_type: str,
-        keys: Mapping[str, object],
+        command: Command,
+        going: Mapping[str, str],
         records: Mapping[str, EnrollmentRecord | None],
-        force: bool,
-    ) -> dict[str, Verdict]:
-        if force:
-            return {}
+        how: How,
+        now: int,
+    ) -> dict[str, TargetReply]:
+        keys = _keys(command)
+        await self._keep_pins(command, keys, [records[name] for name in going], now)
+        policy = policy_of(entry(command.request_type), keys, how)
+        reply = await self._enqueuer.enqueue(command, list(going.values()), policy, how.push)
+        # An enrollment that was named twice, by its id and its serial number, has one answer.
+        return {name: reply.status[id] for name, id in going.items() if id in reply.status}
+
+    async def _facts(self, records: Mapping[str, EnrollmentRecord | None]) -> dict[str, Facts]:
+        """Say what is known of each that exists."""
         known = {name: record for name, record in records.items() if record is not None}
         # What a user's channel can take depends on the device around it.
         devices = [EnrollmentID(record.enrollment.device) for record in known.values()]
         told = await self._inventory.known(devices, _TELLING)
-        around = await self._fleet.records(devices)
-        judged: dict[Facts, Verdict] = {}
-        verdicts = {}
+        around = await self._fleet.describe(devices)
+        facts = {}
         for (name, record), (inventory, _), device in zip(known.items(), told, around, strict=True):
             fields: dict[str, object] = {} if device is None else dict(device.facts)
             fields.update({field: each.value for field, each in inventory.items()})
-            facts = facts_of(record.enrollment.type, fields, self._rights)
-            if facts not in judged:
-                judged[facts] = check_fit(request_type, keys, facts)
-            verdicts[name] = judged[facts]
-        return verdicts
+            facts[name] = facts_of(record.enrollment.type, fields, self._rights)
+        return facts
+
+    def _verdicts(
+        self, command: Command, names: Sequence[str], facts: Mapping[str, Facts]
+    ) -> dict[str, Verdict]:
+        keys = _keys(command)
+        judged: dict[Facts | None, Verdict] = {None: Verdict()}
+        for name in names:
+            one = facts.get(name)
+            if one is not None and one not in judged:
+                judged[one] = check_fit(command.request_type, keys, one)
+        return {name: judged[facts.get(name)] for name in names}
 
     async def _keep_pins(
         self,
@@ -148,6 +166,38 @@ class Sender:
             if record is not None:
                 kept = Pin(command.uuid, command.request_type, pin, now)
                 await self._inventory.keep_pin(record.enrollment, kept)
+
+
+def _versions(
+    command: Command,
+    keys: Mapping[str, object],
+    names: Sequence[str],
+    facts: Mapping[str, Facts],
+    prune: bool,
+) -> list[tuple[Command, list[str]]]:
+    """Make a command for each set of keys that devices can take, and say who gets which."""
+    if not prune:
+        return [(command, list(names))]
+    found: list[tuple[dict[str, object], list[str]]] = []
+    left: dict[Facts | None, dict[str, object]] = {None: dict(keys)}
+    for name in names:
+        one = facts.get(name)
+        if one is not None and one not in left:
+            left[one] = fitting(command.request_type, keys, one)
+        for some, who in found:
+            if some == left[one]:
+                who.append(name)
+                break
+        else:
+            found.append((left[one], [name]))
+    return [(command if some == keys else _version(command, some), who) for some, who in found]
+
+
+def _version(command: Command, keys: dict[str, object]) -> Command:
+    """Make another version of a command; its CommandUUID depends on nothing but both."""
+    raw = plist.dumps(keys)
+    uuid = str(uuid5(NAMESPACE_OID, f"{command.uuid} {sha256(raw).hexdigest()}")).upper()
+    return build_command(command.request_type, keys, uuid)
 
 
 def policy_of(found: Entry | None, keys: Mapping[str, object], how: How) -> Policy:

@@ -66,7 +66,7 @@ class Targets:
         condition = parse(where) if where.strip() else None
         if group:
             cursor, ones = await self._groups.members(group, int(after or 0), limit)
-            found = [record for record in await self._fleet.records(ones) if record is not None]
+            found = [record for record in await self._fleet.describe(ones) if record is not None]
             go_on = str(cursor) if cursor else ""
         else:
             found = await self._fleet.enrollments(after, limit)

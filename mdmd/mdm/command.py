@@ -70,3 +70,10 @@ def build_command(
         }
     )
     return decode_command(raw)
+
+
+def renamed(command: Command) -> Command:
+    """Make the same command under a new random CommandUUID."""
+    inner = plist.loads(command.raw, limit=len(command.raw))["Command"]
+    assert isinstance(inner, dict)  # or it would be no Command
+    return build_command(command.request_type, inner)

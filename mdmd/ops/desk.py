@@ -6,7 +6,17 @@ from typing import Any
 import attrs
 
 from mdmd.flow.enqueue import Enqueuer
-from mdmd.interfaces import IAudit, IFleet, IPushCertificates, IWaker, IWebhooks
+from mdmd.flow.send import Sender
+from mdmd.flow.targets import Targets
+from mdmd.interfaces import (
+    IAudit,
+    IFleet,
+    IGroups,
+    IInventory,
+    IPushCertificates,
+    IWaker,
+    IWebhooks,
+)
 from mdmd.ops.operators import Operators
 from mdmd.ops.tail import Tail
 
@@ -47,6 +57,10 @@ class Desk:
     audit: IAudit
     tail: Tail
     clock: Any
+    sender: Sender
+    targets: Targets
+    inventory: IInventory
+    groups: IGroups
     version: str = ""
     webhooks: IWebhooks | None = None
     set_log_level: Callable[[str, str], None] = _no_levels

@@ -24,6 +24,7 @@ from mdmd.ops.subjects.certificates import Certificates
 from mdmd.ops.subjects.commands import Commands
 from mdmd.ops.subjects.enrollments import Enrollments
 from mdmd.ops.subjects.events import Events
+from mdmd.ops.subjects.inventory import Groups, Inventory, Pins, TargetsSubject
 from mdmd.ops.subjects.operators import OperatorsSubject
 from mdmd.ops.subjects.push import Push
 from mdmd.ops.subjects.queue import Queue, Results
@@ -39,11 +40,15 @@ SUBJECTS: tuple[type[Subject], ...] = (
     Commands,
     Enrollments,
     Events,
+    Groups,
+    Inventory,
     OperatorsSubject,
+    Pins,
     Push,
     Queue,
     Results,
     Status,
+    TargetsSubject,
     Webhooks,
 )
 

@@ -15,6 +15,8 @@ PIECE = 512 * 1024
 LARGEST_BLOB = 64 * 1024 * 1024
 BLOB = "blob"  # the one key of the dict that stands for a large value
 
+NOTES = ("name", "owner", "location", "notes")  # free fields of a device
+
 PAGE = 100  # records of a page, unless asked otherwise
 LARGEST_PAGE = 1000
 

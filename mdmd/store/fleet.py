@@ -142,7 +142,7 @@ class Fleet:
         records = await self._describe([EnrollmentID.parse(each.decode()) for each in found])
         return [record for record in records if record is not None]
 
-    async def records(self, enrollments: Sequence[EnrollmentID]) -> list[EnrollmentRecord | None]:
+    async def describe(self, enrollments: Sequence[EnrollmentID]) -> list[EnrollmentRecord | None]:
         """Read records in the order asked, None for each that does not exist."""
         found: list[EnrollmentRecord | None] = []
         for at in range(0, len(enrollments), READ_AT_ONCE):
@@ -159,7 +159,7 @@ class Fleet:
             # What is no id is not found, that is all.
             with contextlib.suppress(BadMessage):
                 ones[at] = EnrollmentID.parse(device.decode() if device else text)
-        known = dict(zip(ones, await self.records(list(ones.values())), strict=True))
+        known = dict(zip(ones, await self.describe(list(ones.values())), strict=True))
         return [known.get(at) for at in range(len(texts))]
 
     async def find(self, text: str) -> EnrollmentID | None:
@@ -205,6 +205,14 @@ class Fleet:
             ]
             found += part
         return sorted(found, key=_delivery_order)
+
+    async def command(self, uuid: str) -> Command | None:
+        """Read a command that is in some queue, None if it is in none."""
+        name = keys.command(uuid)
+        kind, body = await self._tools.link.call("HMGET", name, "type", "body")
+        if kind is None or body is None:
+            return None
+        return Command(uuid, kind.decode(), self._tools.payloads.unseal(body, name))
 
     async def results(self, enrollment: EnrollmentID, limit: int = 20) -> list[Result]:
         """Read the newest results, newest first."""

@@ -68,6 +68,19 @@ def check_fit(request_type: str, keys: Keys, facts: Facts) -> Verdict:
     return Verdict(tuple(fit.faults), tuple(fit.warnings))
 
 
+def fitting(request_type: str, keys: Keys, facts: Facts) -> dict[str, object]:
+    """
+    Leave out of ``keys`` what a device of these ``facts`` can't take.
+
+    Keys go, and elements of lists; that the command can be taken at all, and is
+    complete without them, is for :func:`check_fit` and :func:`check_form`.
+    """
+    entry = find(request_type)
+    if entry is None or facts.platform not in entry.platforms:
+        return dict(keys)
+    return _fitting(keys, entry.keys, facts, frozenset(_reasons(entry.platforms, facts)))
+
+
 # -- the form ---------------------------------------------------------------
 
 
@@ -263,3 +276,41 @@ def _shared_ipad(terms: Availability, facts: Facts) -> Iterator[Reason]:
         unknown = facts.shared_ipad is None
         text = "; whether it is one is not known yet" if unknown else ", and this is none"
         yield f"only for Shared iPads{text}", unknown
+
+
+# -- what is left of a command ------------------------------------------------
+
+
+def _fitting(
+    value: Keys, keys: Mapping[str, Key], facts: Facts, known: frozenset[Reason]
+) -> dict[str, object]:
+    kept: dict[str, object] = {}
+    for name, inner in value.items():
+        key = keys.get(name)
+        if key is None:
+            kept[name] = inner
+        elif not _stands_against(key.platforms, facts, known):
+            kept[name] = _fitting_value(inner, key, facts, known)
+    return kept
+
+
+def _fitting_value(value: object, key: Key, facts: Facts, known: frozenset[Reason]) -> object:
+    if isinstance(value, Mapping) and key.keys is not None:
+        return _fitting(value, key.keys, facts, known)
+    of = key.of
+    if isinstance(value, list | tuple) and of is not None:
+        return [each for each in value if not _unfit(each, of, facts, known)]
+    return value
+
+
+def _unfit(element: object, of: Key, facts: Facts, known: frozenset[Reason]) -> bool:
+    if isinstance(element, Mapping):
+        kind = of.kinds.get(str(element.get(of.told_by)))
+        return kind is not None and _stands_against(kind.platforms, facts, known)
+    if of.values and isinstance(element, str | int) and element in of.values:
+        return _stands_against(of.values[element], facts, known)
+    return False
+
+
+def _stands_against(platforms: Platforms, facts: Facts, known: frozenset[Reason]) -> bool:
+    return any(not only_warns for _, only_warns in frozenset(_reasons(platforms, facts)) - known)

@@ -2,24 +2,25 @@
 
 from typing import Any
 
+import attrs
+
 from mdmd.errors import BadRequest
-from mdmd.flow.enqueue import Reply
-from mdmd.interfaces import Policy, Priority
+from mdmd.flow.enqueue import Reply, TargetReply
+from mdmd.flow.send import How
+from mdmd.interfaces import Priority
+from mdmd.mdm.catalogue.load import entry
 from mdmd.mdm.command import Command, build_command, decode_command
 from mdmd.ops import records
 from mdmd.ops.desk import Desk
 from mdmd.ops.method import Arguments, Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
 
-# What destroys data, locks people out or opens what was locked: an admin's to send.
-DESTRUCTIVE = frozenset(
+# Besides what the catalogue marks as destructive: what locks people out, or opens what was locked.
+_GRAVE = frozenset(
     {
         "ClearPasscode",
         "ClearRestrictionsPassword",
-        "DeleteUser",
         "DeviceLock",
-        "EraseDevice",
-        "RemoveApplication",
         "RotateFileVaultKey",
         "SetAutoAdminPassword",
         "SetFirmwarePassword",
@@ -31,7 +32,9 @@ _PRIORITIES = {each.name.lower(): each for each in Priority}
 
 def role_to_send(request_type: str) -> Role:
     """Say who may send commands of a RequestType."""
-    return Role.ADMIN if request_type in DESTRUCTIVE else Role.OPERATOR
+    found = entry(request_type)
+    destroys = found is not None and found.destructive
+    return Role.ADMIN if destroys or request_type in _GRAVE else Role.OPERATOR
 
 
 def _typed(arguments: Arguments) -> Role:
@@ -44,11 +47,12 @@ def _raw(arguments: Arguments) -> Role:
 
 async def targets(desk: Desk, typed: list[str]) -> dict[str, str]:
     """Give the enrollment id of each id or serial number; what is unknown stands for itself."""
-    found = {}
-    for text in dict.fromkeys(each.strip() for each in typed):
-        enrollment = await desk.fleet.find(text) if text else None
-        found[text] = text if enrollment is None else str(enrollment)
-    return found
+    texts = [text for text in dict.fromkeys(each.strip() for each in typed) if text]
+    found = await desk.fleet.find_all(texts)
+    return {
+        text: text if record is None else str(record.enrollment)
+        for text, record in zip(texts, found, strict=True)
+    }
 
 
 class Commands(Subject):
@@ -56,7 +60,7 @@ class Commands(Subject):
 
     name = "commands"
 
-    @method(_typed, audit=("ids", "priority"))
+    @method(_typed, audit=("ids", "priority", "force"))
     async def send(
         self,
         caller: Caller,
@@ -68,20 +72,33 @@ class Commands(Subject):
         expires: int | None = None,
         max_attempts: int | None = None,
         push: bool = True,
+        not_before: int | None = None,
+        force: bool = False,
+        keep: bool = False,
+        prune: bool = False,
     ) -> Wire:
         """
         Queue a command on each of ``ids`` (or serial numbers) and push.
 
+        What the catalogue says can't be is refused: of the command as a whole,
+        or of one target. ``warnings`` in the answer are of what is not known.
+
         :param keys: the command's own, such as ``{"Queries": ["OSVersion"]}``.
         :param uuid: makes a repeat of this call harmless; None makes a random one.
-        :param priority: ``security``, ``normal`` or ``background``.
+        :param priority: ``security``, ``normal`` or ``background``; "": as the
+            catalogue says.
         :param expires: ms since the epoch; then it is set aside.
+        :param not_before: ms since the epoch; until then it is not offered.
+        :param force: send whatever the catalogue says against it.
+        :param keep: beside one of the same kind that waits, not in its place.
+        :param prune: leave out for each device what it can't take; ``command_uuid``
+            of a target says if that made it another command.
         """
         command = build_command(request_type, keys or {}, uuid)
-        policy = _policy(priority, request_type, expires, max_attempts)
-        return await self._enqueue(caller, command, ids, policy, push)
+        how = How(_priority(priority), expires, max_attempts, not_before, push, force, keep, prune)
+        return await self._send(caller, command, ids, how)
 
-    @method(_raw, audit=("ids", "priority"))
+    @method(_raw, audit=("ids", "priority", "force"))
     async def send_raw(
         self,
         caller: Caller,
@@ -91,20 +108,50 @@ class Commands(Subject):
         expires: int | None = None,
         max_attempts: int | None = None,
         push: bool = True,
+        not_before: int | None = None,
+        force: bool = False,
+        keep: bool = False,
     ) -> Wire:
         """Queue a whole command, an XML or binary plist, on each of ``ids`` and push."""
         command = decode_command(plist)
-        policy = _policy(priority, command.request_type, expires, max_attempts)
-        return await self._enqueue(caller, command, ids, policy, push)
+        how = How(_priority(priority), expires, max_attempts, not_before, push, force, keep)
+        return await self._send(caller, command, ids, how)
 
-    async def _enqueue(
-        self, caller: Caller, command: Command, typed: list[str], policy: Policy, push: bool
-    ) -> Wire:
+    @method(Role.ADMIN, audit=("ids",))
+    async def clear_passcode(self, caller: Caller, ids: list[str]) -> Wire:
+        """Take the passcode off each of ``ids``, with the unlock token that it once gave."""
+        status: dict[str, records.Record] = {}
+        for typed in dict.fromkeys(each.strip() for each in ids):
+            one = await self.desk.fleet.find(typed)
+            token = None if one is None else await self.desk.inventory.unlock_token(one)
+            if one is None or token is None:
+                why = "no such enrollment" if one is None else "it never gave an unlock token"
+                failed = TargetReply(command_error=why)
+                status[typed] = {"id": typed, **attrs.asdict(failed)}
+                continue
+            command = build_command("ClearPasscode", {"UnlockToken": token})
+            told = await self._send(caller, command, [typed], How())
+            status[typed] = {**told["status"][typed], "command_uuid": command.uuid}
+        return {"status": status, "command_uuid": "", "request_type": "ClearPasscode"}
+
+    async def _send(self, caller: Caller, command: Command, typed: list[str], how: How) -> Any:
         caller.noted["request_type"] = command.request_type
         caller.noted["command_uuid"] = command.uuid
-        ids = await targets(self.desk, typed)
-        reply = await self.desk.enqueuer.enqueue(command, list(ids.values()), policy, push)
-        return as_typed(reply, ids)
+        sent = await self.desk.sender.send(command, typed, how, self.desk.now())
+        ids = await targets(self.desk, list(sent.reply.status))
+        warnings = {name: list(each) for name, each in sent.warnings.items()}
+        told = {**_by_typed(sent.reply, ids), "warnings": warnings}
+        for name, uuid in sent.uuids.items():
+            told["status"][name]["command_uuid"] = uuid
+        return told
+
+
+def _by_typed(reply: Reply, ids: dict[str, str]) -> records.Record:
+    fields = records.reply(reply)
+    fields["status"] = {
+        typed: {"id": ids.get(typed, typed), **each} for typed, each in fields["status"].items()
+    }
+    return fields
 
 
 def as_typed(reply: Reply, ids: dict[str, str]) -> records.Record:
@@ -118,11 +165,7 @@ def as_typed(reply: Reply, ids: dict[str, str]) -> records.Record:
     return fields
 
 
-def _policy(
-    priority: str, request_type: str, expires: int | None, max_attempts: int | None
-) -> Policy:
-    if priority and priority not in _PRIORITIES:
+def _priority(word: str) -> Priority | None:
+    if word and word not in _PRIORITIES:
         raise BadRequest(f"priority is expected to be one of {', '.join(_PRIORITIES)}")
-    urgent = request_type in {"EraseDevice", "DeviceLock", "EnableLostMode"}
-    usual = Priority.SECURITY if urgent else Priority.NORMAL
-    return Policy(_PRIORITIES.get(priority, usual), expires, max_attempts)
+    return _PRIORITIES.get(word)

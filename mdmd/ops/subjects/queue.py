@@ -1,10 +1,13 @@
 """What waits for a device, and what it answered."""
 
 from mdmd.errors import NotAllowed, NotHere
-from mdmd.interfaces import Result
+from mdmd.flow.send import How
+from mdmd.interfaces import Priority, Result
+from mdmd.mdm.command import renamed
 from mdmd.ops import records
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
+from mdmd.ops.subjects.commands import role_to_send
 from mdmd.ops.subjects.enrollments import find, page_size
 
 _MOST_RESULTS = 1000  # looked through for one of them
@@ -30,6 +33,29 @@ class Queue(Subject):
     async def clear(self, caller: Caller, id: str) -> Wire:
         """Take all commands out, say how many."""
         return await self.desk.fleet.clear(await find(self.desk, id))
+
+    @method(Role.OPERATOR, audit=("id", "uuid"))
+    async def requeue(self, caller: Caller, id: str, uuid: str) -> Wire:
+        """
+        Put a command that waits, or was set aside, at the end of its class again.
+
+        It gets a new CommandUUID, and no limits of time and attempts; the old
+        one ends as ``cancelled``. ``attempts`` in the answer are those of the
+        old one: if it was sent, the device may have done it already.
+        """
+        one = await find(self.desk, id)
+        old = await self.desk.fleet.command(uuid)
+        line = next((each for each in await self.desk.fleet.queue(one) if each.uuid == uuid), None)
+        if old is None or line is None:
+            raise NotHere("no such command in this queue; of what has ended nothing is kept")
+        role = role_to_send(old.request_type)
+        if caller.role < role:
+            raise NotAllowed(f"{old.request_type} needs the role {role}")
+        new = renamed(old)
+        await self.desk.fleet.cancel(one, uuid)
+        how = How(priority=Priority(line.priority), force=True)
+        await self.desk.sender.send(new, [str(one)], how, self.desk.now())
+        return {"uuid": new.uuid, "request_type": new.request_type, "attempts": line.attempts}
 
 
 class Results(Subject):

@@ -1,0 +1,225 @@
+"""mdmctl's verbs over the catalogue, against a daemon's desk in a process of its own."""
+
+import plistlib
+import subprocess
+import sys
+import time
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mdmd.cli.known import bars, lines_of
+from mdmd.cli.portrait import portrait
+from tests.opshelp import MAC, NOW, PHONE
+from tests.test_mdmctl import MDMCTL, CommandLine
+
+
+class CatalogueTests(CommandLine):
+    """Looking commands up needs no daemon."""
+
+    def test_commands(self) -> None:
+        """By platform and by word; a slip is answered with what was meant."""
+        listed = self.mdmctl("commands", "--platform", "tvos", "--search", "lock").stdout
+        self.assertIn("RestartDevice", self.mdmctl("commands").stdout)
+        self.assertNotIn("DeviceLock", listed)
+        everything = self.data("commands")
+        self.assertGreaterEqual(len(everything), 66)
+        done = self.mdmctl("commands", "--platform", "macSO", status=1)
+        self.assertIn("did you mean macOS?", done.stderr)
+
+    def test_command(self) -> None:
+        """One is described with a line to type."""
+        done = self.mdmctl("command", "EraseDevice").stdout
+        self.assertIn("mdmctl send ID EraseDevice", done)
+        self.assertIn("ObliterationBehavior", done)
+        self.assertEqual(self.data("command", "EraseDevice")["single"], "wipe")
+        done = self.mdmctl("command", "EraseDevise", status=1)
+        self.assertEqual(
+            done.stderr, "mdmctl: no command 'EraseDevise' (did you mean EraseDevice?)\n"
+        )
+
+    def test_help_stays_quick(self) -> None:
+        """Neither the catalogue nor Twisted is loaded to show the help."""
+        begun = time.process_time()
+        run = subprocess.run([*MDMCTL, "--help"], capture_output=True, text=True, check=True)
+        self.assertLess(time.process_time() - begun, 1)
+        for verb in ("commands", "lock", "wipe", "report", "group", "lost-mode"):
+            self.assertIn(verb, run.stdout)
+        program = (
+            "import sys\nfrom mdmd.cli.main import make_parser\nmake_parser()\n"
+            "print([m for m in sys.modules if m.startswith(('mdmd.mdm', 'twisted'))])"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        self.assertEqual(run.stdout.strip(), "[]")
+
+
+class SendTests(CommandLine):
+    """What is typed is checked here, and again by the daemon for each device."""
+
+    def test_a_mistake_costs_nothing(self) -> None:
+        """One line each, before anybody is asked."""
+        for words, text in (
+            (
+                ("DeviceInformation", "Querys=OSVersion"),
+                "Querys: no such key (did you mean Queries?)",
+            ),
+            (
+                ("DeviceInformation", "Queries=OSVersoin"),
+                "Queries.0: there is no OSVersoin (did you mean OSVersion?)",
+            ),
+            (("DeviceInfo",), "did you mean DeviceInformation?"),
+            (("RestartDevice", "NotifyUser=perhaps"), "NotifyUser: takes yes or no"),
+            (
+                ("InstallProfile", "Payload=@/nowhere"),
+                "Payload: /nowhere: No such file or directory",
+            ),
+        ):
+            done = self.mdmctl("send", MAC, *words, status=1)
+            self.assertIn(text, done.stderr)
+
+    def test_targets(self) -> None:
+        """Ids, everybody, those for which an expression holds; a mistake in it has its place."""
+        both = self.data("send", "--all", "SecurityInfo")
+        self.assertEqual(sorted(both["status"]), [MAC, PHONE])
+        one = self.data("send", "SecurityInfo", "--where", "serial~C02")
+        self.assertEqual(list(one["status"]), [MAC])
+        done = self.mdmctl("send", "SecurityInfo", "--where", "os<", status=1)
+        self.assertEqual(done.stderr, "mdmctl: a value is needed after <\n  os<\n     ^\n")
+        done = self.mdmctl("send", "SecurityInfo", "--where", "os<1", status=1)
+        self.assertIn("nobody is meant", done.stderr)
+
+    def test_groups(self) -> None:
+        """Who is in a group gets what is sent to it."""
+        self.mdmctl("group", "add", "sales", f"{MAC},C02XL0THJGH5")
+        self.assertEqual(self.data("group", "list"), {"sales": 1})
+        self.assertEqual(self.mdmctl("group", "list", "sales").stdout, f"{MAC}\n")
+        self.assertEqual(list(self.data("send", "--group", "sales", "UserList")["status"]), [MAC])
+        done = self.mdmctl("group", "remove", "sales", MAC, "nobody", status=1)
+        self.assertIn("nobody: no such enrollment", done.stderr)
+
+    def test_daily_verbs(self) -> None:
+        """Each makes the command that is meant."""
+        profile = self.folder / "wifi.mobileconfig"
+        profile.write_bytes(plistlib.dumps({"PayloadIdentifier": "org.example.wifi"}))
+        for words, request_type in (
+            (("lock", MAC, "--message", "x"), "DeviceLock"),
+            (("restart", MAC), "RestartDevice"),
+            (("shutdown", MAC), "ShutDownDevice"),
+            (("info", MAC), "DeviceInformation"),
+            (("install-profile", str(profile), MAC), "InstallProfile"),
+            (("remove-profile", str(profile), MAC), "RemoveProfile"),
+            (("remove-profile", "org.example.wifi", MAC), "RemoveProfile"),
+            (("install-app", "361309726", MAC), "InstallApplication"),
+            (("install-app", "https://example.org/m.plist", MAC), "InstallApplication"),
+            (
+                ("install-app", "https://example.org/m.plist", MAC, "--mac-package"),
+                "InstallEnterpriseApplication",
+            ),
+            (("update-os", MAC, "--version", "26.2"), "ScheduleOSUpdate"),
+            (("lost-mode", "on", PHONE, "--message", "lost"), "EnableLostMode"),
+            (("lost-mode", "locate", PHONE), "DeviceLocation"),
+            (("lost-mode", "sound", PHONE), "PlayLostModeSound"),
+            (("lost-mode", "off", PHONE), "DisableLostMode"),
+            (("clear-passcode", PHONE), "ClearPasscode"),
+        ):
+            self.assertEqual(self.data(*words)["request_type"], request_type, words)
+        self.assertIn(
+            "Message or PhoneNumber", self.mdmctl("lost-mode", "on", PHONE, status=1).stderr
+        )
+        self.assertIn(
+            "never gave an unlock token", self.mdmctl("clear-passcode", MAC, status=1).stdout
+        )
+
+    def wipe(self, typed: str, *words: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [*MDMCTL, "--state", str(self.folder), "wipe", *words],
+            input=typed, capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
+        self.assertEqual(done.returncode, status, done)
+        return done
+
+    def test_wipe_asks_for_the_serial_number(self) -> None:
+        """Another one, or none, erases nothing; a fleet needs --yes."""
+        self.assertIn("nothing was erased", self.wipe("C02\n", MAC, status=1).stderr)
+        self.assertIn("nothing was erased", self.wipe("", MAC, status=1).stderr)
+        self.assertIn("say --yes", self.wipe("", "--all", status=1).stderr)
+        self.assertIn("EraseDevice", self.wipe("C02XL0THJGH5\n", MAC, "--pin", "123456").stdout)
+        self.assertIn("EraseDevice", self.wipe("", MAC, "--yes").stdout)
+
+    def test_pins(self) -> None:
+        """The PIN that was made up is told, and can be read again."""
+        done = self.mdmctl("lock", MAC)
+        pin = done.stderr.partition("PIN for Macs: ")[2][:6]
+        self.assertRegex(pin, "[0-9]{6}")
+        self.assertIn(pin, self.mdmctl("pins", MAC).stdout)
+
+    def test_requeue(self) -> None:
+        """A command that waits goes to the end under a new name."""
+        self.mdmctl("send", MAC, "Restart", "--force", "--uuid", "C-9")
+        new = self.data("queue", MAC, "--requeue", "C-9")
+        self.assertEqual([each["uuid"] for each in self.data("queue", MAC)], [new["uuid"]])
+        self.mdmctl("queue", MAC, "--clear")
+
+    def test_notes_and_portrait(self) -> None:
+        """What people write about a device is shown with what it told."""
+        self.mdmctl("note", MAC, "owner=Jane Doe")
+        shown = self.mdmctl("device", MAC).stdout
+        self.assertRegex(shown, r"Owner +Jane Doe")
+        self.assertRegex(shown, r"BatteryLevel +50%")
+        self.assertIn("BatteryLevel", self.mdmctl("device", MAC, "--history").stdout)
+        self.assertIn(
+            "there is no field 'colour'", self.mdmctl("note", MAC, "colour=red", status=1).stderr
+        )
+
+    def test_report(self) -> None:
+        """Counts with a bar for each; they add up."""
+        told = self.data("report", "os")
+        self.assertEqual(told, {"devices": 2, "counts": {"26.1": 2}})
+        self.assertIn("█", self.mdmctl("report", "models").stdout)
+
+
+class ReportTests(SynchronousTestCase):
+    """Which lines a device counts in, and how they look."""
+
+    def test_lines(self) -> None:
+        """By system, model, app and update; what is not known says so."""
+        fields = {
+            "OSVersion": "18.1", "ProductName": "iPad8,1", "ModelName": "iPad Pro",
+            "InstalledApplicationList": [{"Identifier": "a", "ShortVersion": "2"}] * 2 + [7],
+            "AvailableOSUpdates": [{"HumanReadableName": "iPadOS", "Version": "18.2"}],
+        }  # fmt: skip
+        self.assertEqual(lines_of("os", fields), {"iOS 18.1"})
+        self.assertEqual(lines_of("models", fields), {"iPad Pro"})
+        self.assertEqual(lines_of("apps", fields), {"a 2"})
+        self.assertEqual(lines_of("updates", fields), {"iPadOS 18.2"})
+        for what in ("os", "models", "apps", "updates"):
+            self.assertEqual(lines_of(what, {}), {"unknown"})
+
+    def test_bars(self) -> None:
+        """As long as their share, and never nothing."""
+        lines = bars([("iOS 18.1", 900), ("macOS 15.1", 1)], 1000)
+        self.assertEqual([line.count("█") for line in lines], [27, 1])
+
+    def test_portrait_of_odd_values(self) -> None:
+        """Lists that are none and control characters do no harm on a terminal."""
+        record = {
+            "id": "X", "type": "Device", "enabled": True, "tally": 1,
+            "awaiting_configuration": False, "enrolled_at": NOW, "last_seen": None,
+            "pending": 0, "topic": "t", "last_push": None,
+            "last_push_result": "", "has_unlock_token": False, "has_bootstrap_token": False,
+            "facts": {"DeviceName": "a\x1b[31m"},
+        }  # fmt: skip
+        fields = {
+            "InstalledApplicationList": [{"Identifier": f"a.{n}"} for n in range(20)] + [3],
+            "ProfileList": "x", "Users": {}, "BatteryLevel": "full", "Odd": {"a": [1, {"b": None}]},
+        }  # fmt: skip
+        inventory = {
+            "fields": {n: {"value": v, "at": NOW} for n, v in fields.items()},
+            "notes": {},
+            "groups": [],
+        }
+        text = "\n".join(portrait(record, inventory))
+        self.assertNotIn("\x1b[31m", text)
+        self.assertIn("Apps (21)", text)
+        self.assertIn("and 9 more", text)
