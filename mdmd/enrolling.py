@@ -163,7 +163,7 @@ async def make_enrolling(
 ) -> Enrolling:
     """Put it together; a registration authority is made if the CA needs one."""
     days = max(1, int(config.scep.validity // _DAY))
-    kind = config.scep.challenge
+    kind, url = config.scep.challenge, f"{config.mdmd.public_url.rstrip('/')}/enroll"
     if kind == "none":
         log.warn("[scep] challenge = none: whoever reaches /scep gets an identity")
     responder = Responder(
@@ -184,6 +184,9 @@ async def make_enrolling(
             static=static if kind == "static" else "",
             days=days,
             challenge_life=config.scep.challenge_life,
+            link_life=config.enroll.link_life,
+            url=url,
+            challenge=kind,
         ),
         store.tools.now,
         os.urandom,
@@ -195,7 +198,6 @@ async def make_enrolling(
         enroll.profile,
         partial(_tell, store),
     )
-    url = f"{config.mdmd.public_url.rstrip('/')}/enroll"
     return Enrolling(
         Scep(responder, store.identities, challenges, os.urandom),
         Door(

@@ -213,6 +213,8 @@ async def serve(
         clock=reactor,
         version=version("mdmd"),
         webhooks=webhooks,
+        identities=store.identities,
+        enroll=enrolling.enroll,
         set_log_level=set_level,
         figures=figures.now,
         inside={"store": store, "apns": pushing.service, "waker": waker},

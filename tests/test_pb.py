@@ -237,6 +237,12 @@ class RoleTests(SynchronousTestCase):
 
     # One call of each, with the least role that may make it.
     CALLS = (
+        ("ca.get", {"certificate": "ab" * 32}, Role.VIEWER),
+        ("ca.issued", {}, Role.VIEWER),
+        ("ca.revoke", {"certificate": "ab" * 32}, Role.ADMIN),
+        ("ca.show", {}, Role.VIEWER),
+        ("enroll.link", {}, Role.OPERATOR),
+        ("enroll.profile", {}, Role.ADMIN),
         ("certificates.install", {"pem": b"junk"}, Role.ADMIN),
         ("audit.page", {}, Role.ADMIN),
         ("certificates.show", {}, Role.VIEWER),

@@ -39,6 +39,8 @@ GROUPS = (
     "watch",
     "top",
     "profile",
+    "ca",
+    "enroll",
     "pushcert",
     "operator",
     "server",

@@ -24,6 +24,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     verbs = parser.add_subparsers(metavar="WHAT", required=True)
     _add_check(verbs)
     _add_sign(verbs)
+    enroll = verbs.add_parser("enroll", help="make an enrollment profile, as it is served")
+    enroll.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="default: standard output"
+    )
+    enroll.add_argument(
+        "--name", default="", help="the identity's common name; then the profile is good once"
+    )
+    enroll.set_defaults(run=_enroll)
 
 
 def _add_check(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -145,6 +153,15 @@ def _sign(args: argparse.Namespace) -> int:
         raise BadCertificate(f"{args.key} is not the key of {args.certificate}")
     _write(args.output, cms.sign_attached(profile, first, key, chain))
     return DONE
+
+
+def _enroll(args: argparse.Namespace) -> int:
+    from mdmd.cli.client import run
+
+    async def verb(remote: "Remote") -> None:
+        _write(args.output, await remote.call("enroll.profile", name=args.name))
+
+    return run(args, verb)
 
 
 def _write(path: Path | None, data: bytes) -> None:

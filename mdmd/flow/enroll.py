@@ -44,12 +44,18 @@ class Terms:
     :ivar static: the challenge of everybody's profile; "": each has a one-time one.
     :ivar days: the life of a PKCS#12 identity.
     :ivar challenge_life: seconds that a one-time challenge is good for.
+    :ivar link_life: seconds that a one-time link is good for, if nothing else is said.
+    :ivar url: where profiles are fetched.
+    :ivar challenge: the word of the configuration, for operators.
     """
 
     pkcs12: bool = False
     static: str = attrs.field(default="", repr=False)
     days: int = 365
     challenge_life: float = 3600.0
+    link_life: float = 7 * 86400.0
+    url: str = ""
+    challenge: str = "one-time"
 
 
 @attrs.frozen
@@ -96,6 +102,16 @@ class Enroll:
         self._now = now
         self._random = random
         self._signer = signer
+
+    @property
+    def authority(self) -> x509.Certificate:
+        """Give the CA's certificate."""
+        return self._authority.certificate
+
+    @property
+    def terms(self) -> Terms:
+        """Give the terms."""
+        return self._terms
 
     async def profile(self, guest: Guest | None = None) -> bytes:
         """

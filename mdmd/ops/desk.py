@@ -6,12 +6,14 @@ from typing import Any
 import attrs
 
 from mdmd.flow.enqueue import Enqueuer
+from mdmd.flow.enroll import Enroll
 from mdmd.flow.send import Sender
 from mdmd.flow.targets import Targets
 from mdmd.interfaces import (
     IAudit,
     IFleet,
     IGroups,
+    IIdentities,
     IInventory,
     IPushCertificates,
     IWaker,
@@ -65,6 +67,8 @@ class Desk:
     webhooks: IWebhooks | None = None
     set_log_level: Callable[[str, str], None] = _no_levels
     inside: Mapping[str, object] = attrs.field(factory=dict, repr=False)
+    identities: IIdentities | None = None
+    enroll: Enroll | None = None
     figures: Callable[[], Mapping[str, object]] = _nothing
     push_status: Callable[[], Awaitable[Mapping[str, object]]] = _no_status
 

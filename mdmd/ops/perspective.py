@@ -20,6 +20,7 @@ from mdmd.interfaces import AuditEntry
 from mdmd.ops.desk import Desk
 from mdmd.ops.method import Caller, Declared, Method, Subject, Wire
 from mdmd.ops.subjects.audit import AuditSubject
+from mdmd.ops.subjects.ca import Ca, EnrollSubject
 from mdmd.ops.subjects.certificates import Certificates
 from mdmd.ops.subjects.commands import Commands
 from mdmd.ops.subjects.enrollments import Enrollments
@@ -36,8 +37,10 @@ log = Logger()
 # A new group of methods: one module in subjects/, one name here, its table in docs/pb.md.
 SUBJECTS: tuple[type[Subject], ...] = (
     AuditSubject,
+    Ca,
     Certificates,
     Commands,
+    EnrollSubject,
     Enrollments,
     Events,
     Groups,
