@@ -114,7 +114,8 @@ class Identities:
         await self._put(keys.link(link.secret), link.expires, facts)
 
     async def _put(self, place: bytes, expires: int, facts: Sequence[Word]) -> None:
-        await self._tools.link.script("put_challenge", (place,), (expires, _REMEMBERED, *facts))
+        life = max(0, expires - self._tools.now()) + _REMEMBERED
+        await self._tools.link.script("put_challenge", (place,), (expires, life, *facts))
 
     async def take_link(self, secret: str, request: str) -> Link:
         """

@@ -27,7 +27,7 @@ REFRESH = b"mdmd:refresh"
 ISSUED = b"mdmd:issued"
 REGISTRATION = b"mdmd:registration"
 # What is around an id in the name of a device's record, for scripts that learn the id late.
-RECORD = (b"mdmd:{", b"}:e:")
+RECORD = (b"mdmd:{", b"}:e")
 WORK_SHARDS = 16
 WORK = tuple(b"mdmd:work:%d" % shard for shard in range(WORK_SHARDS))
 RENEWALS = tuple(b"mdmd:renewals:%d" % shard for shard in range(WORK_SHARDS))

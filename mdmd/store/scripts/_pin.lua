@@ -15,7 +15,7 @@ local function refuse(device, pin_key, fingerprint, device_id)
     event('mdmd.IdentityRenewed', device_id, '', 'fingerprint', fingerprint)
     return nil
   end
-  if known[1] == REVOKED .. fingerprint then return redis.error_reply('REVOKED') end
+  if known[1] == REVOKED .. fingerprint then return redis.error_reply('REVOKED it is') end
   if known[1] then return redis.error_reply('PIN another') end
   if not known[3] then return redis.error_reply('UNPINNED nothing') end
   -- Migrated from another server: the first certificate that it shows is its own.

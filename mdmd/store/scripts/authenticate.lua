@@ -12,8 +12,8 @@ local record, pin, facts, push, unlock, bootstrap, archive, channels, queue, sen
 local fingerprint, ends, id, kind, member, topic, raw = unpack(ARGV, 7, 13)
 
 local owner = fingerprint ~= '' and redis.call('GET', pin)
-if owner == REVOKED then return redis.error_reply('REVOKED') end
-if fingerprint ~= '' and not owner and ARGV[18] == '1' then return redis.error_reply('UNKNOWN') end
+if owner == REVOKED then return redis.error_reply('REVOKED it is') end
+if fingerprint ~= '' and not owner and ARGV[18] == '1' then return redis.error_reply('UNKNOWN here') end
 if owner and owner ~= '' and owner ~= id then return redis.error_reply('TAKEN elsewhere') end
 local was = redis.call('HMGET', record, 'pin', 'next_pin', 'generation')
 local renewal = fingerprint ~= '' and (was[1] == fingerprint or was[2] == fingerprint)

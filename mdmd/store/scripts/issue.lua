@@ -20,8 +20,8 @@ if via == 'one-time' then
   enrollment, label = it[4], it[5]
 elseif via == 'renewal' then
   local owner = redis.call('GET', old_pin)
-  if owner == REVOKED then return redis.error_reply('REVOKED') end
-  if not owner and ARGV[16] == '1' then return redis.error_reply('UNKNOWN') end
+  if owner == REVOKED then return redis.error_reply('REVOKED it is') end
+  if not owner and ARGV[16] == '1' then return redis.error_reply('UNKNOWN here') end
   enrollment = owner or ''
 end
 
