@@ -167,6 +167,32 @@ class OperatorVerbTests(CommandLine):
         self.mdmctl("operator", "add", "x", "--role", "king", status=2)
 
 
+class DocumentedClientTests(CommandLine):
+    """What docs/pb.md promises to whoever writes a program."""
+
+    def test_the_example_runs(self) -> None:
+        """The client of the docs, as it stands there, in 20 lines at most of its own."""
+        text = (ROOT / "docs" / "pb.md").read_text()
+        example = text.partition("```python\n")[2].partition("```")[0]
+        (self.folder / "client.py").write_text(example)
+        done = subprocess.run(
+            [sys.executable, str(self.folder / "client.py"), str(self.folder / "mdmd.sock")],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn(f"{MAC} C02XL0THJGH5", done.stdout)
+        self.assertLessEqual(len([line for line in example.splitlines() if line.strip()]), 20)
+
+    def test_every_method_is_in_the_table(self) -> None:
+        """docs/pb.md names every method there is."""
+        text = (ROOT / "docs" / "pb.md").read_text()
+        for method in self.data("methods"):
+            subject, _, name = method["name"].partition(".")
+            self.assertRegex(text, rf"`(?:{subject})?\.{name}\(", method["name"])
+
+
 class ViewerTests(CommandLine):
     """A viewer looks, and can't act."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as twisted_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
@@ -187,17 +187,26 @@ def run(args: argparse.Namespace, verb: Verb) -> int:
 
     def finished(status: int) -> None:
         outcome.append(status)
-        reactor.stop()
+        if reactor.running:
+            reactor.stop()
 
     def failed(failure: Failure) -> None:
-        finished(_tell(failure))
+        if not failure.check(CancelledError):
+            finished(_tell(failure))
+
+    work: list[Deferred[None]] = []
 
     def begin() -> None:
-        Deferred.fromCoroutine(whole()).addCallbacks(finished, failed)
+        work.append(Deferred.fromCoroutine(whole()).addCallbacks(finished, failed))
 
     reactor.callWhenRunning(begin)
     reactor.run()
-    return outcome[0] if outcome else INTERRUPTED
+    if outcome:
+        return outcome[0]
+    for each in work:  # Ctrl-C: what is in `with` and `finally` has its turn
+        each.addErrback(lambda _: None)
+        each.cancel()
+    return INTERRUPTED
 
 
 def _tell(failure: Failure) -> int:

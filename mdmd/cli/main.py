@@ -45,6 +45,7 @@ GROUPS = (
     "operator",
     "server",
     "webhooks",
+    "completion",
 )
 
 _DEFAULTS = {"state": None, "config": None, "json": False}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mdmd.cli import show
+from mdmd.cli.watch import told
 
 _KEPT = 200  # events, troubles
 _SLOW = 12  # devices
@@ -107,14 +108,14 @@ class Screen:
     def _slow_lines(self, width: int, most: int) -> list[str]:
         now = self.status.get("time", 0)
         rows = [
-            (who, f"{took / 1000:.1f} s", what or "-")
+            (show.short(who, width), f"{took / 1000:.1f} s", what or "-")
             for who, (took, _, what) in self._slowest(now)[: most - 1]
         ]
         return show.table(("SLOWEST TO ANSWER", "TOOK", "WHAT"), rows, width)
 
     def _trouble_lines(self, width: int, most: int) -> list[str]:
         rows = [
-            (show.moment(moment(each))[11:], each["enrollment"] or "-", trouble(each))
+            (show.moment(moment(each))[11:], show.short(each["enrollment"], width), trouble(each))
             for each in list(self._troubles)[-(most - 1) :]
         ]
         lines = show.table(("TROUBLE", "DEVICE", "WHAT"), rows, width)
@@ -124,20 +125,20 @@ class Screen:
         if most < 2:
             return []
         rows = [
-            (show.moment(moment(each))[11:], each["topic"], each["enrollment"] or "-", facts(each))
+            (
+                show.moment(moment(each))[11:],
+                each["topic"],
+                show.short(each["enrollment"], width),
+                told(each),
+            )
             for each in list(self._events)[-(most - 1) :]
         ]
-        return show.table(("EVENTS", "TOPIC", "DEVICE", ""), rows, width)
+        return show.table(("EVENTS", "TOPIC", "DEVICE", "WHAT"), rows, width)
 
 
 def moment(event: Event) -> int:
     """Say when an event was, in ms."""
     return int(event["id"].partition("-")[0])
-
-
-def facts(event: Event) -> str:
-    """Spell the facts of an event."""
-    return " ".join(f"{key}={value}" for key, value in event["facts"].items() if value)
 
 
 def is_trouble(event: Event) -> bool:
@@ -149,14 +150,8 @@ def is_trouble(event: Event) -> bool:
 
 def trouble(event: Event) -> str:
     """Say in words what is wrong."""
-    told = event["facts"]
-    words = (
-        event["topic"].removeprefix("mdmd.").removeprefix("mdm."),
-        told.get("request_type", ""),
-        told.get("status", "") if told.get("status") != "0" else "",
-        told.get("error", "") or told.get("reason", ""),
-    )
-    return " ".join(word for word in words if word)
+    topic = event["topic"].removeprefix("mdmd.").removeprefix("mdm.")
+    return f"{'' if topic == 'Connect' else topic} {told(event)}".strip()
 
 
 def _fleet(fleet: dict[str, int]) -> list[str]:

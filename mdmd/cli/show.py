@@ -13,6 +13,7 @@ from typing import Any
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _GAP = 2
+_NARROW = 110  # columns; whole ids leave no room for anything else
 _LEAST = 6  # a column is not made narrower than this
 
 RED, GREEN, YELLOW, DIM, BOLD = "31", "32", "33", "2", "1"
@@ -38,6 +39,12 @@ def visible(text: str) -> int:
 def plain(text: str) -> str:
     """Take the colours out of a line."""
     return _COLOURS.sub("", text)
+
+
+def short(id: str, width: int | None) -> str:
+    """Spell an enrollment id, in the middle of a narrow line by its ends only."""
+    narrow = width is not None and width < _NARROW
+    return f"{id[:8]}…{id[-4:]}" if narrow and len(id) > 16 else id or "-"
 
 
 def clean(text: object) -> str:

@@ -30,12 +30,26 @@ def line(event: dict[str, Any], width: int | None = None) -> str:
     from mdmd.cli import show
 
     stamp = show.moment(int(event["id"].partition("-")[0]))
-    facts = " ".join(f"{key}={value}" for key, value in event["facts"].items() if value)
-    words = f"{stamp}  {event['topic']:<18}  {event['enrollment'] or '-'}  {facts}"
+    if width is not None and width < 110:
+        stamp = stamp[11:]
+    words = (
+        f"{stamp}  {event['topic']:<17}  {show.short(event['enrollment'], width)}  {told(event)}"
+    )
     text = show.clean(words.rstrip())
     if width is not None and len(text) > width:
         text = text[: width - 1] + "…"
     return show.colour(text, _colour(event))
+
+
+def told(event: dict[str, Any]) -> str:
+    """Say what an event says: the known words first, then the rest with their names."""
+    facts = {key: value for key, value in event["facts"].items() if value and key != "type"}
+    if facts.get("status") == "0":
+        del facts["status"]
+    words = [facts.pop(key, "") for key in ("status", "request_type", "error", "reason")]
+    if "command_uuid" in facts:
+        facts["command_uuid"] = facts.pop("command_uuid")  # long, and the least of it: last
+    return " ".join([*filter(None, words), *(f"{key}={value}" for key, value in facts.items())])
 
 
 def _colour(event: dict[str, Any]) -> str:

@@ -1,0 +1,189 @@
+"""``mdmctl completion``: Tab in bash, zsh and fish completes verbs, ids, RequestTypes, keys."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+
+_SCRIPTS = {
+    "bash": """\
+# mdmctl completion bash > /etc/bash_completion.d/mdmctl
+_mdmctl() {
+    local IFS=$'\\n'
+    COMPREPLY=($(mdmctl complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+    return 0
+}
+complete -o default -F _mdmctl mdmctl
+""",
+    "zsh": """\
+#compdef mdmctl
+# mdmctl completion zsh > /usr/share/zsh/site-functions/_mdmctl
+_mdmctl() {
+    local -a found bare
+    found=("${(@f)$(mdmctl complete -- "${(@)words[2,$CURRENT]}" 2>/dev/null)}")
+    bare=(${(M)found:#*=})
+    found=(${found:#*=})
+    (( ${#bare} )) && compadd -S '' -a bare
+    (( ${#found} )) && compadd -a found
+    (( ${#found} + ${#bare} )) || _files
+}
+if [ "$funcstack[1]" = "_mdmctl" ]; then _mdmctl "$@"; else compdef _mdmctl mdmctl; fi
+""",
+    "fish": """\
+# mdmctl completion fish > ~/.config/fish/completions/mdmctl.fish
+function __mdmctl_complete
+    set -l words (commandline -opc) (commandline -ct)
+    mdmctl complete -- $words[2..-1] 2>/dev/null
+end
+complete -c mdmctl -f -a '(__mdmctl_complete)'
+""",
+}
+
+_MOST = 200
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the verbs."""
+    completion = subparsers.add_parser(
+        "completion",
+        help="print what makes Tab work in a shell",
+        description=(
+            "bash: source <(mdmctl completion bash); zsh: source <(mdmctl completion zsh); "
+            "fish: mdmctl completion fish | source"
+        ),
+    )
+    completion.add_argument("shell", choices=sorted(_SCRIPTS))
+    completion.set_defaults(run=_completion)
+    complete = subparsers.add_parser("complete", help="what a shell asks; see completion")
+    complete.add_argument("words", nargs=argparse.REMAINDER)
+    complete.set_defaults(run=_complete)
+
+
+def _completion(args: argparse.Namespace) -> int:
+    sys.stdout.write(_SCRIPTS[args.shell])
+    return 0
+
+
+def _complete(args: argparse.Namespace) -> int:
+    from mdmd.cli.main import make_parser
+
+    words = args.words[1:] if args.words[:1] == ["--"] else args.words
+    for each in candidates(make_parser(), words or [""], lambda begun: _ids(args, words, begun)):
+        sys.stdout.write(f"{each}\n")
+    return 0
+
+
+Ids = Callable[[str], Iterable[str]]
+
+
+def candidates(parser: argparse.ArgumentParser, words: list[str], ids: Ids) -> list[str]:
+    """
+    Say what the last of some words may become.
+
+    :param words: what stands after ``mdmctl``, the last one begun, maybe empty.
+    :param ids: gives the enrollment ids and serial numbers that begin like a text.
+    """
+    *before, begun = words
+    place = _Place(parser)
+    for word in before:
+        place.take(word)
+    if begun.startswith("-") and place.option is None:
+        return _fitting(place.parser._option_string_actions, begun)
+    action = place.option or place.positional()
+    if action is None:
+        return _fitting(place.parser._option_string_actions, begun) if not begun else []
+    if action.choices:
+        return _fitting(action.choices, begun)
+    return _of_kind(str(action.metavar), begun, place.values, ids)
+
+
+def _fitting(words: Iterable[str], begun: str) -> list[str]:
+    return sorted(word for word in words if word.startswith(begun))
+
+
+class _Place:
+    """Where in a command line one is: which parser, which of its arguments is next."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.option: argparse.Action | None = None  # that waits for its value
+        self.values: list[str] = []  # of positional arguments
+        self._enter(parser)
+
+    def _enter(self, parser: argparse.ArgumentParser) -> None:
+        self.parser = parser
+        self._positionals = [each for each in parser._actions if not each.option_strings]
+
+    def take(self, word: str) -> None:
+        """Take a word that is whole."""
+        if self.option is not None:
+            self.option = None
+            return
+        if word.startswith("-") and len(word) > 1:
+            known = self.parser._option_string_actions.get(word)
+            self.option = known if known is not None and known.nargs != 0 else None
+            return
+        action = self.positional()
+        self.values.append(word)
+        if isinstance(action, argparse._SubParsersAction) and word in action.choices:
+            self.values.clear()
+            self._enter(action.choices[word])
+        elif self._positionals and self._positionals[0].nargs not in ("*", "+"):
+            self._positionals.pop(0)
+
+    def positional(self) -> argparse.Action | None:
+        """Say which positional argument is next."""
+        return self._positionals[0] if self._positionals else None
+
+
+def _of_kind(kind: str, begun: str, values: list[str], ids: Ids) -> list[str]:
+    if kind == "RequestType":
+        return _fitting(_request_types(), begun)
+    if kind == "ID":
+        return _some_ids(begun, ids)
+    if kind != "word":
+        return []
+    # `mdmctl send`: ids, then a RequestType, then its keys.
+    for each in values:
+        if each in _request_types():
+            return _keys(each, begun)
+    types = _fitting(_request_types(), begun)
+    return types if values else [*_some_ids(begun, ids), *types]
+
+
+def _some_ids(begun: str, ids: Ids) -> list[str]:
+    # Commas part several: the last one is being typed.
+    head, comma, last = begun.rpartition(",")
+    return sorted(f"{head}{comma}{each}" for each in ids(last))
+
+
+def _request_types() -> tuple[str, ...]:
+    from mdmd.mdm.catalogue.load import names
+
+    return names()
+
+
+def _keys(request_type: str, begun: str) -> list[str]:
+    from mdmd.mdm.catalogue.load import entry
+
+    found = entry(request_type)
+    return [] if found is None else _fitting((f"{name}=" for name in found.keys), begun)
+
+
+def _ids(args: argparse.Namespace, words: list[str], begun: str) -> list[str]:
+    from mdmd.cli.client import Remote, run
+
+    found: list[str] = []
+
+    async def verb(remote: Remote) -> None:
+        found.extend(await remote.call("enrollments.complete", begun=begun, limit=_MOST))
+
+    run(_with_place(args, words), verb)
+    return found
+
+
+def _with_place(args: argparse.Namespace, words: list[str]) -> argparse.Namespace:
+    """Ask the daemon that the line being typed is about."""
+    for option in ("state", "config"):
+        if f"--{option}" in words[:-1]:
+            setattr(args, option, words[words.index(f"--{option}") + 1])
+    return args

@@ -1,0 +1,102 @@
+"""Tab: verbs, options, ids and serial numbers of the daemon, RequestTypes and their keys."""
+
+import shutil
+import subprocess
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mdmd.cli.completion import candidates
+from mdmd.cli.main import make_parser
+from tests.opshelp import MAC
+from tests.test_mdmctl import MDMCTL, CommandLine
+
+
+class CandidatesTests(SynchronousTestCase):
+    """What may come next, without a shell and without a daemon."""
+
+    def setUp(self) -> None:
+        self.asked: list[str] = []
+
+    def after(self, *words: str) -> list[str]:
+        """The candidates for the last word."""
+
+        def ids(begun: str) -> list[str]:
+            self.asked.append(begun)
+            return [each for each in ("C02AAA", "C02BBB", "F2L") if each.startswith(begun)]
+
+        return candidates(make_parser(), list(words), ids)
+
+    def test_verbs_and_options(self) -> None:
+        """At the beginning the verbs, after a dash the options of the verb."""
+        self.assertIn("devices", self.after("dev"))
+        self.assertEqual(self.after("wat"), ["watch"])
+        self.assertIn("add", self.after("operator", ""))
+        self.assertIn("--wait", self.after("send", "--w"))
+        self.assertEqual(self.after("operator", "add", "x", "--role", "op"), ["operator"])
+        self.assertEqual(self.asked, [])
+
+    def test_ids(self) -> None:
+        """Where an ID goes, also the second one after a comma; an option's value is none."""
+        self.assertEqual(self.after("device", "C02"), ["C02AAA", "C02BBB"])
+        self.assertEqual(self.after("results", ""), ["C02AAA", "C02BBB", "F2L"])
+        self.assertEqual(self.after("send", "F2L,C02A"), ["F2L,C02AAA"])
+        self.assertEqual(self.after("queue", "--cancel", "x", "F"), ["F2L"])
+
+    def test_request_types_and_keys(self) -> None:
+        """After the ids a RequestType, after that its keys."""
+        self.assertIn("DeviceInformation", self.after("send", "F2L", "DeviceInf"))
+        self.assertEqual(self.after("send", "F2L", "DeviceInformation", "Que"), ["Queries="])
+        self.assertEqual(self.after("send", "F2L", "NoSuchThing", "Que"), [])
+
+
+class ShellTests(CommandLine):
+    """Real shells against a real daemon."""
+
+    def test_the_hidden_verb(self) -> None:
+        """What the shells ask; the daemon's ids come, and no daemon is no error."""
+        done = self.mdmctl("complete", "--", "device", "C0")
+        self.assertEqual(done.stdout, "C02XL0THJGH5\n")
+
+    def shell(self, shell: str, script: str) -> str:
+        """Run a script in a shell that knows mdmctl; give what it prints."""
+        if not shutil.which(shell):
+            raise SkipTest(f"needs {shell}")
+        folder = self.folder / "bin"
+        folder.mkdir(exist_ok=True)
+        program = folder / "mdmctl"
+        program.write_text(f'#!/bin/sh\nexec {" ".join(MDMCTL)} --state {self.folder} "$@"\n')
+        program.chmod(0o755)
+        done = subprocess.run(
+            [shell, "-c", f'export PATH="{folder}:$PATH"\n{script}'],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual(done.stderr, "")
+        return done.stdout
+
+    def test_bash(self) -> None:
+        """Its function fills COMPREPLY."""
+        told = self.shell(
+            "bash",
+            "source <(mdmctl completion bash)\nCOMP_WORDS=(mdmctl device M)\nCOMP_CWORD=2\n"
+            'complete -p mdmctl\n_mdmctl\necho "${COMPREPLY[@]}"\n',
+        )
+        self.assertIn("-F _mdmctl mdmctl", told)
+        self.assertEqual(told.splitlines()[-1], MAC)
+
+    def test_fish(self) -> None:
+        """fish says itself what it would complete."""
+        told = self.shell("fish", "mdmctl completion fish | source\ncomplete -C 'mdmctl device C0'")
+        self.assertIn("C02XL0THJGH5", told)
+
+    def test_zsh(self) -> None:
+        """zsh can load it; compadd gets what the daemon knows."""
+        told = self.shell(
+            "zsh",
+            "autoload -Uz compinit; compinit -u -D\nsource <(mdmctl completion zsh)\n"
+            'compadd() { print -r -- "$@" ${(P)${@[-1]}}; }\n'
+            "words=(mdmctl device C0); CURRENT=3\n_mdmctl\n",
+        )
+        self.assertIn("C02XL0THJGH5", told)
