@@ -2,15 +2,18 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mdmd.cli.stage import Stage, shown, table
+from mdmd.cli.stage import DaemonProcess, Stage, StepFailed, shown, table
 
 MDMCTL = str(Path(sys.executable).parent / "mdmctl")
 
@@ -100,6 +103,20 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(demo.returncode, 0, rest)
         self.assert_nothing_left(said)
 
+    def test_killed_daemon(self) -> None:
+        """A daemon that is killed fails the demo, and its store is not left behind."""
+        demo = self.start()
+        said = self.until(demo, "Ctrl-C ends everything")
+        match = re.search(r"files in (\S+)", said)
+        assert match is not None, said
+        found = subprocess.run(
+            ["pgrep", "-f", f"twistd .*{match[1]}"], capture_output=True, text=True, check=True
+        )
+        os.kill(int(found.stdout), signal.SIGKILL)
+        rest, _ = demo.communicate(timeout=30)
+        self.assertEqual(demo.returncode, 1, rest)
+        self.assert_nothing_left(said)
+
     def test_failed_step(self) -> None:
         """A daemon that can't start is exit status 1, with its own words, and nothing left."""
         demo = self.start("--once", "--redis", "unix:///nowhere/redis.sock", "--timeout", "3")
@@ -123,6 +140,23 @@ class DemoTests(SynchronousTestCase):
             demo = self.start("--once", "--state", folder)
             said, _ = demo.communicate(timeout=60)
             self.assertEqual((demo.returncode, os.listdir(folder)), (1, ["mine"]), said)
+
+
+class DaemonProcessTests(TestCase):
+    """The process, without a play around it."""
+
+    timeout = 30
+
+    async def test_end_at_once(self) -> None:
+        """One that is ended in the moment it is started hears it."""
+        folder = Path(tempfile.mkdtemp(prefix="stage-", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, folder)
+        daemon = DaemonProcess(reactor, folder / "log")
+        began = time.monotonic()
+        daemon.start(folder / "no.conf")
+        await daemon.stop()
+        self.assertLess(time.monotonic() - began, 5)
+        await self.assertFailure(daemon.ready, StepFailed)
 
 
 class StageTests(SynchronousTestCase):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -171,6 +171,19 @@ class EmbeddedTests(EmbeddedCase):
         while store.pid is not None:
             await deferLater(reactor, 0.01)
         await store.stop()
+        lock = Lock(self.folder / "server.lock")
+        self.assertTrue(lock.take())
+        lock.release()
+
+    async def test_stop_in_the_moment_of_its_start(self) -> None:
+        """The server hears that it is to end, however early it is told."""
+        store = self.store()
+        starting = Deferred.fromCoroutine(store.start())
+        began = reactor.seconds()  # type: ignore[attr-defined]
+        starting.cancel()
+        await self.assertFailure(starting, CancelledError)
+        await store.stop()
+        self.assertLess(reactor.seconds() - began, 5)  # type: ignore[attr-defined]
         lock = Lock(self.folder / "server.lock")
         self.assertTrue(lock.take())
         lock.release()

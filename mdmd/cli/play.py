@@ -26,6 +26,7 @@ from mdmd.cli.stage import (
     DaemonProcess,
     Stage,
     StepFailed,
+    end_orphan,
     fold,
     program,
     run_program,
@@ -153,6 +154,7 @@ class _Play:
     async def _start_daemon(self) -> None:
         self._daemon = DaemonProcess(self._reactor, self._state / "daemon.log")
         self._stage.tell("mdmd", "twistd -n mdmd --config mdmd.conf")
+        self._stack.push_async_callback(end_orphan, self._reactor, self._state / "store")
         self._daemon.start(self._config)
         self._stack.push_async_callback(self._daemon.stop)
         await self._in_time("the daemon to be ready", self._daemon.ready)

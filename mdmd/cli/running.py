@@ -27,7 +27,7 @@ class _Run:
     def go(self) -> None:
         """Begin, and end the reactor when it is over; a signal cancels it and waits for it."""
         # Instead of the reactor's own, which would stop it at once; it keeps SIGCHLD.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, self._interrupt)
         self._told = Deferred.fromCoroutine(self._tell())
 
@@ -58,7 +58,7 @@ def run(name: str, story: Story) -> int:
     """
     Run a coroutine to its end and return the exit status it returns.
 
-    SIGINT, SIGTERM and SIGHUP cancel it, once; its ``finally`` parts are waited for.
+    SIGINT, SIGTERM, SIGHUP and SIGQUIT cancel it, once; its ``finally`` parts are waited for.
 
     :param name: of the command, for messages.
     """

@@ -6,6 +6,7 @@ real daemon in a process of its own.
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
@@ -23,8 +25,9 @@ from mdmd.errors import MdmdError
 WIDTH = 80
 _READY = b"mdmd ready"
 _GRACE = 15.0  # seconds for the daemon to end by itself
-# In a session of its own: Ctrl-C on the terminal is for us, and we end the rest in order.
-_APART = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
+# In a session of its own: Ctrl-C on the terminal is for us, and we end the rest in order. Given
+# the folder, spawnProcess would fork, and a signal before the exec would be lost.
+_APART = "import os, sys; os.setsid(); os.chdir('/'); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 class StepFailed(MdmdError):
@@ -127,7 +130,7 @@ class DaemonProcess(ProcessProtocol):
         twistd = program("twistd")
         words = [twistd, "-n", "--pidfile=", "mdmd", "--config", str(config)]
         self._reactor.spawnProcess(
-            self, sys.executable, [sys.executable, "-c", _APART, *words], env=None, path="/"
+            self, sys.executable, [sys.executable, "-c", _APART, *words], env=None
         )
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
@@ -175,6 +178,26 @@ class DaemonProcess(ProcessProtocol):
     def _signal(self, name: str) -> None:
         with contextlib.suppress(ProcessExitedAlready):
             self.transport.signalProcess(name)
+
+
+async def end_orphan(reactor: Any, folder: Path) -> None:
+    """End the store of a daemon that was killed, if it left one in its folder for stores."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        orphan = _orphan(folder)
+        if orphan is not None:
+            os.kill(orphan, number)
+        end = reactor.seconds() + _GRACE / 3
+        while _orphan(folder) is not None and reactor.seconds() < end:
+            await deferLater(reactor, 0.05)
+
+
+def _orphan(folder: Path) -> int | None:
+    """Say which process is still the store in a folder; its number may be another one's by now."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder / "server.lock").read_text())
+        if Path(f"/proc/{pid}/cwd").samefile(folder):
+            return pid
+    return None
 
 
 async def run_program(*words: str) -> bytes:

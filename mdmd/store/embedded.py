@@ -33,8 +33,11 @@ STOP_TIMEOUT = 30.0  # for the last write to disk, before it is killed
 LINES_KEPT = 12  # of what the server said, for when it dies
 
 # A session of its own: Ctrl-C and a hang-up of the terminal are for the daemon, which ends the
-# store last. spawnProcess can't do it.
-_TRAMPOLINE = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
+# store last. spawnProcess can't do it. It could change the folder, but would fork then, and a
+# signal before the exec would go to our handlers, and be lost; posix_spawn keeps it.
+_TRAMPOLINE = (
+    "import os, sys; os.setsid(); os.chdir(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"
+)
 
 _PREFIX = re.compile(r"^[0-9]+:[A-Z] .{10,40}? [#*.-] ")  # PID:ROLE, the time, the level
 
@@ -128,9 +131,11 @@ class EmbeddedStore:
         self._reactor.spawnProcess(
             server,
             sys.executable,
-            [sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(program), str(conf)],
+            [
+                *(sys.executable, "-I", "-S", "-c", _TRAMPOLINE),
+                *map(str, (self._folder, program, conf)),
+            ],
             env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)},
-            path=str(self._folder),
             # The lock goes with the server: as long as it lives, nobody starts another.
             childFDs={0: "w", 1: "r", 2: "r", 3: self._server_lock.fileno()},
         )
