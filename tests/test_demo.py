@@ -119,7 +119,7 @@ class DemoTests(SynchronousTestCase):
 
     def test_failed_step(self) -> None:
         """A daemon that can't start is exit status 1, with its own words, and nothing left."""
-        demo = self.start("--once", "--redis", "unix:///nowhere/redis.sock", "--timeout", "3")
+        demo = self.start("--once", "--redis", "unix:///nowhere/redis.sock")
         said, _ = demo.communicate(timeout=60)
         self.assertEqual(demo.returncode, 1, said)
         self.assertIn("failed: ", said)
