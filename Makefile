@@ -48,7 +48,8 @@ lint: venv
 	@$(BIN)/mypy
 
 bench: venv
-	@$(BIN)/python -m bench.push $(ARGS)
+	@$(BIN)/python -m bench.push
+	@$(BIN)/python -m bench.push_work
 
 wheel: venv
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
