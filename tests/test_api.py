@@ -484,7 +484,7 @@ class FleetTests(APITests):
 
     def test_bad_limit(self) -> None:
         """A number, or 400."""
-        for limit in ("0", "-1", "x", "1e9", "9" * 5000, "%C2%B2", "%ff"):
+        for limit in ("0", "1001", "-1", "x", "1e9", "9" * 5000, "%C2%B2", "%ff"):
             self.assertEqual(self.ask("GET", f"/v1/events?limit={limit}")[0], 400, limit)
 
     def test_bad_id(self) -> None:
@@ -620,8 +620,8 @@ class WaitingTests(APITests):
         self.assertEqual(self.told(wire), (["3-0"], "3-0"))
 
     def test_nothing_came(self) -> None:
-        """After the time asked for, a minute at most, the answer is empty."""
-        wire = self.begin("/v1/events?after=2-0&wait=9999")
+        """After the time asked for the answer is empty."""
+        wire = self.begin("/v1/events?after=2-0&wait=60")
         ((_, seconds, waiting),) = self.feed.waits
         self.assertEqual(seconds, 60)
         waiting.callback(False)
@@ -644,5 +644,13 @@ class WaitingTests(APITests):
 
     def test_bad_words(self) -> None:
         """An id or a time that is none: 400."""
-        for query in ("after=yesterday", "after=-", "after=1-", "wait=x", "wait=-1", "wait=1e9"):
+        for query in (
+            "after=yesterday",
+            "after=-",
+            "after=1-",
+            "wait=x",
+            "wait=-1",
+            "wait=1e9",
+            "wait=61",
+        ):
             self.assertEqual(self.ask("GET", f"/v1/events?{query}")[0], 400, query)

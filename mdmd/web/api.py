@@ -38,7 +38,7 @@ Unlock = Callable[[Mapping[str, str]], Awaitable[tuple[int, str, bytes]]]
 
 _PING_SECONDS = 3.0
 _ALL_RESULTS = 10_000  # more than the store keeps of one enrollment
-_LONGEST_WAIT = 60  # seconds
+_LONGEST_WAIT = 60.0  # seconds
 _PAGES = 10  # looked through for a filter before the answer says how far it came
 _LINE = 1 << 20  # bytes; many ids are in one path
 
@@ -182,8 +182,12 @@ class Api:
         With ``wait`` the answer comes as soon as there is an event, or empty after
         so many seconds.
         """
-        after, limit, wait = call.event_id("after"), call.limit(), call.seconds("wait")
-        until = self._clock.seconds() + min(wait, _LONGEST_WAIT)
+        after, limit, wait = (
+            call.event_id("after"),
+            call.limit(),
+            call.seconds("wait", _LONGEST_WAIT),
+        )
+        until = self._clock.seconds() + wait
         while True:
             events, reached = await self._wanted(call, after, limit)
             left = until - self._clock.seconds()

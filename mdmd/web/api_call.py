@@ -15,6 +15,7 @@ from mdmd.web.respond import Answer
 PAGE = 100
 LARGEST_PAGE = 1000
 
+_LIMIT = re.compile("[0-9]{1,6}", re.ASCII)
 _EVENT_ID = re.compile("[0-9]{1,18}(-[0-9]{1,18})?", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 
@@ -43,15 +44,15 @@ class Call:
     def limit(self) -> int:
         """Give the size of a page."""
         text = self.text("limit", str(PAGE))
-        if not (text.isascii() and text.isdigit()) or len(text) > 6 or int(text) < 1:
+        if not _LIMIT.fullmatch(text) or not 1 <= int(text) <= LARGEST_PAGE:
             raise BadRequest(f"limit is a number from 1 to {LARGEST_PAGE}")
-        return min(int(text), LARGEST_PAGE)
+        return int(text)
 
-    def seconds(self, name: str) -> float:
+    def seconds(self, name: str, most: float) -> float:
         """Give a query parameter that is a time in seconds; 0 if it is not there."""
         text = self.text(name, "0")
-        if not _SECONDS.fullmatch(text):
-            raise BadRequest(f"{name} is a number of seconds")
+        if not _SECONDS.fullmatch(text) or float(text) > most:
+            raise BadRequest(f"{name} is a number of seconds, {most:g} at most")
         return float(text)
 
     def event_id(self, name: str) -> str:
