@@ -1,6 +1,7 @@
 """The real device site and SCEP over TLS, with a script where the store would be."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -12,8 +13,8 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from mdmd.errors import MdmdError, StoreUnavailable, WrongIdentity
-from mdmd.flow.enroll import Enroll, static_challenge
-from mdmd.interfaces import Identity
+from mdmd.flow.scep import Challenges, Scep
+from mdmd.interfaces import Identity, IssuedCertificate
 from mdmd.mdm import plist
 from mdmd.mdm.checkin import Authenticate, DeclarativeManagement, decode_checkin
 from mdmd.mdm.command import build_command
@@ -24,6 +25,7 @@ from mdmd.pki.certificates import certificate_der, certificate_pem, key_pem
 from mdmd.pki.scep import Responder
 from mdmd.web.channel import Limits
 from mdmd.web.identity import Identities
+from mdmd.web.respond import Answer
 from mdmd.web.site import make_site
 from mdmd.web.tls import ServerContext, wrap
 
@@ -106,6 +108,31 @@ class _Story:
         return self.tell(identity, body)
 
 
+class _Ledger:
+    """Every certificate may be given out."""
+
+    async def issued(
+        self, certificate: IssuedCertificate, request: str, name: str = "", challenge: str = ""
+    ) -> None:
+        return None
+
+
+@attrs.frozen
+class _Door:
+    """Everybody gets the profile."""
+
+    site: "RunningSite"
+
+    async def get(self, link: str, authorization: bytes) -> Answer:
+        return Answer(self.site.profile(), "application/x-apple-aspen-config")
+
+    async def post(self, body: bytes) -> Answer:
+        return await self.get("", b"")
+
+    def well_known(self) -> Answer:
+        return Answer(b"{}", "application/json")
+
+
 class RunningSite:
     """The site on a port of loopback."""
 
@@ -128,7 +155,8 @@ class RunningSite:
             reactor,
             _Story(self.server.check_in),
             _Story(self.server.report),
-            self._enroll(),
+            self._scep(),
+            _Door(self),
             Identities(trust, reactor.seconds, sources),
             Limits(),
             self._refused,
@@ -143,10 +171,9 @@ class RunningSite:
             checkin_url=f"{self.url}/checkin",
             scep=ScepPayload(f"{self.url}/scep", challenge="open sesame"),
         )
-        self._site_enroll._template = self.template
 
-    def _enroll(self) -> Enroll:
-        responder = Responder(authority(), 365, static_challenge("open sesame"))
+    def _scep(self) -> Scep:
+        responder = Responder(authority(), 365, lambda *_: None)
         self.template = EnrollmentProfile(
             identifier="org.example.mdm",
             organization="Example",
@@ -157,13 +184,7 @@ class RunningSite:
             trust=[certificate_der(authority().certificate)],
             sign_message=self._sign,
         )
-        self._site_enroll = Enroll(
-            responder, authority().certificate, self.template, self._topic, lambda _: None
-        )
-        return self._site_enroll
-
-    async def _topic(self) -> str:
-        return TOPIC
+        return Scep(responder, _Ledger(), Challenges("open sesame"), os.urandom)
 
     async def _refused(self, kind: str, reason: str, _: Any, __: str) -> None:
         self.server.refused.append(reason)
