@@ -126,17 +126,19 @@ def trust_needed(
     """
     Say which roots and intermediates devices lack to trust the site; public ones have none.
 
-    A chain that ends in a self-signed certificate, or in our own CA, is not public:
+    A chain that ends in a self-signed certificate, or in a CA of ours, is not public:
     public ones are sent without their root.
     """
     roots = [each for each in files.for_profile if certificates.is_issued_by(each, each)]
     others = [each for each in files.for_profile if each not in roots]
     chain = files.site_chain
-    if chain and certificates.is_issued_by(chain[-1], own):
-        roots.append(own)
+    for each in (own, *files.trusted):
+        if chain and certificates.is_issued_by(chain[-1], each):
+            roots.append(each)
+            break
     selfmade = [each for each in chain if certificates.is_issued_by(each, each)]
     roots += [each for each in selfmade if each not in roots]
-    if selfmade or own in roots:
+    if roots:
         others += [each for each in chain[1:] if each not in roots and each not in others]
     return roots, others
 
@@ -211,6 +213,7 @@ async def make_enrolling(
         enroll,
         Renew(
             store.renewals,
+            store.identities,
             store.fleet,
             waker,
             enroll.profile,

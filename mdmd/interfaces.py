@@ -748,6 +748,9 @@ class IRenewals(Protocol):
     async def claim_due(self, limit: int, lease_ms: int) -> list[Renewal]:
         """Take up to ``limit`` that are due; they are due again when the lease ends."""
 
+    async def get(self, enrollment: EnrollmentID) -> Renewal:
+        """Say how far one is; without a pin there is nothing to renew."""
+
     async def move(
         self,
         renewal: Renewal,

@@ -215,6 +215,7 @@ async def serve(
         webhooks=webhooks,
         identities=store.identities,
         enroll=enrolling.enroll,
+        renew=enrolling.renew,
         set_log_level=set_level,
         figures=figures.now,
         inside={"store": store, "apns": pushing.service, "waker": waker},

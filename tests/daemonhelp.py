@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mdmd.pki import scep_client
 from mdmd.pki.certificates import certificate_pem, key_pem, load_certificate, new_csr, new_key
@@ -47,6 +47,7 @@ class RunningDaemon:
         self.port, self.api_port, self.ssh_port = free_port(), free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.log = self.state / "daemon.log"
+        self.trust = self.state / "ca" / "ca.pem"  # for the site
         self.launcher: list[str] = []  # before the command, such as a shell that opens files
         self.inherited: tuple[int, ...] = ()  # file descriptors
         self._mdmctl_init()
@@ -159,7 +160,9 @@ class RunningDaemon:
 class HandDevice:
     """A device played through Python's own http.client and ssl."""
 
-    def __init__(self, daemon: RunningDaemon, udid: str, facts: dict[str, str]) -> None:
+    def __init__(
+        self, daemon: RunningDaemon, udid: str, facts: dict[str, str], by_scep: bool = True
+    ) -> None:
         self.daemon = daemon
         self.udid = udid
         self.facts = facts
@@ -168,10 +171,24 @@ class HandDevice:
         self.certificate = self.folder / "device.pem"
         self.key = self.folder / "device.key"
         self._connection: http.client.HTTPSConnection | None = None
-        self._get_identity()
+        if by_scep:
+            self._get_identity()
+
+    @classmethod
+    def with_identity(cls, daemon: RunningDaemon, udid: str, certificate: Any, key: Any) -> Self:
+        """A device that has its identity from elsewhere."""
+        device = cls(daemon, udid, {}, by_scep=False)
+        device.certificate.write_bytes(certificate_pem(certificate))
+        device.key.write_bytes(key_pem(key))
+        return device
+
+    @staticmethod
+    def trusting(daemon: RunningDaemon) -> ssl.SSLContext:
+        """Trust the daemon's site."""
+        return ssl.create_default_context(cafile=str(daemon.trust))
 
     def _context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.daemon.state / "ca" / "ca.pem"))
+        return self.trusting(self.daemon)
 
     def _get_identity(self) -> None:
         plain = http.client.HTTPSConnection(

@@ -239,6 +239,7 @@ class RoleTests(SynchronousTestCase):
     CALLS = (
         ("ca.get", {"certificate": "ab" * 32}, Role.VIEWER),
         ("ca.issued", {}, Role.VIEWER),
+        ("ca.renew", {"id": MAC}, Role.OPERATOR),
         ("ca.revoke", {"certificate": "ab" * 32}, Role.ADMIN),
         ("ca.show", {}, Role.VIEWER),
         ("enroll.link", {}, Role.OPERATOR),

@@ -200,6 +200,33 @@ class RealClient(SynchronousTestCase):
         self.assertIn("badAlg", said)
 
 
+def certmonger_session(folder: Path, *lines: str) -> str:
+    """Run lines of shell with a certmonger of their own, that keeps what it knows in ``folder``."""
+    script = folder / "session.sh"
+    script.write_text("".join(f"{line}\n" for line in lines))
+    # It asks the user's database, and not $HOME, where to keep things.
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(folder),
+        "XDG_CONFIG_HOME": str(folder),
+        "CERTMONGER_CONFIG_DIR": str(folder),
+        "CERTMONGER_REQUESTS_DIR": str(folder / "requests"),
+        "CERTMONGER_CAS_DIR": str(folder / "cas"),
+        "CERTMONGER_LOCAL_CA_DIR": str(folder / "local"),
+    }
+    for name in ("requests", "cas", "local"):
+        (folder / name).mkdir()
+    ran = subprocess.run(
+        ["dbus-run-session", "--", "sh", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return (ran.stdout + ran.stderr).decode(errors="replace")
+
+
 class Certmonger(SynchronousTestCase):
     """Debian's certmonger, with a bus and a folder of its own."""
 
@@ -212,29 +239,7 @@ class Certmonger(SynchronousTestCase):
 
     def run_session(self, authority: CertificateAuthority, *lines: str) -> str:
         (self.folder / "ca.pem").write_bytes(certificates.certificate_pem(authority.certificate))
-        script = self.folder / "session.sh"
-        script.write_text("".join(f"{line}\n" for line in lines))
-        # It asks the user's database, and not $HOME, where to keep things.
-        environment = {
-            "PATH": os.environ.get("PATH", ""),
-            "HOME": str(self.folder),
-            "XDG_CONFIG_HOME": str(self.folder),
-            "CERTMONGER_CONFIG_DIR": str(self.folder),
-            "CERTMONGER_REQUESTS_DIR": str(self.folder / "requests"),
-            "CERTMONGER_CAS_DIR": str(self.folder / "cas"),
-            "CERTMONGER_LOCAL_CA_DIR": str(self.folder / "local"),
-        }
-        for name in ("requests", "cas", "local"):
-            (self.folder / name).mkdir()
-        ran = subprocess.run(
-            ["dbus-run-session", "--", "sh", script],
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        return (ran.stdout + ran.stderr).decode(errors="replace")
+        return certmonger_session(self.folder, *lines)
 
     def test_enroll_and_renew(self) -> None:
         """

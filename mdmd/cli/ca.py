@@ -36,6 +36,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     revoke.add_argument("--reason", default="", help="for the record")
     revoke.set_defaults(run=_revoke)
+    renew = verbs.add_parser("renew", help="let a device renew its identity now")
+    renew.add_argument("id", metavar="ID")
+    renew.set_defaults(run=_renew)
     _add_import(verbs)
 
 
@@ -124,6 +127,20 @@ def _revoke(args: argparse.Namespace) -> int:
             show.as_json({"revoked": fresh})
         else:
             show.out("revoked" if fresh else "it was revoked already")
+
+    return run(args, verb)
+
+
+def _renew(args: argparse.Namespace) -> int:
+    from mdmd.cli import show
+    from mdmd.cli.client import run
+
+    async def verb(remote: "Remote") -> None:
+        uuid = await remote.call("ca.renew", id=args.id)
+        if args.json:
+            show.as_json({"command_uuid": uuid})
+        else:
+            show.out(f"queued as {uuid}")
 
     return run(args, verb)
 

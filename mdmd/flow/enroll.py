@@ -5,7 +5,7 @@ The identity comes by SCEP, with a challenge in the profile, or is made here and
 put into the profile as PKCS#12, for networks where devices can't reach ``/scep``.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import attrs
@@ -66,11 +66,13 @@ class Guest:
     :ivar name: the common name of the identity, such as a serial number.
     :ivar enrollment: the enrolled device whose identity this renews.
     :ivar label: for people.
+    :ivar subject: the whole subject of the identity, (type, value) each.
     """
 
     name: str = ""
     enrollment: str = ""
     label: str = ""
+    subject: tuple[tuple[str, str], ...] = ()
 
 
 class Enroll:
@@ -154,14 +156,17 @@ class Enroll:
         assert scep is not None  # the template is ours
         if self._terms.static and guest == Guest():
             return attrs.evolve(scep, challenge=self._terms.static)
-        name = guest.name or self._any_name()
+        subject: Sequence[Sequence[str]] = guest.subject
+        name = dict(guest.subject).get("CN", "")
+        if not subject:
+            name = guest.name or self._any_name()
+            subject = [*(pair for pair in scep.subject if pair[0] != "CN"), ("CN", name)]
         expires = self._now() + int(self._terms.challenge_life * 1000)
         challenge = Challenge(
             ONE_TIME + self._random(24).hex(), expires, name, guest.enrollment, guest.label
         )
         await self._identities.put_challenge(challenge)
-        subject = [pair for pair in scep.subject if pair[0] != "CN"]
-        return attrs.evolve(scep, challenge=challenge.secret, subject=[*subject, ("CN", name)])
+        return attrs.evolve(scep, challenge=challenge.secret, subject=subject)
 
     async def _made(self, guest: Guest) -> Pkcs12Payload:
         name, password = guest.name or self._any_name(), self._random(12).hex()

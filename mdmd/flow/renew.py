@@ -17,10 +17,20 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from mdmd.errors import NotHere
+from mdmd.errors import Conflict, NotHere
 from mdmd.flow.enroll import Guest
-from mdmd.interfaces import IFleet, IRenewals, IWaker, Policy, Priority, Renewal
+from mdmd.interfaces import (
+    IFleet,
+    IIdentities,
+    IRenewals,
+    IWaker,
+    Policy,
+    Priority,
+    Renewal,
+)
 from mdmd.mdm.command import build_command
+from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.pki.certificates import name_parts
 
 # How the CommandUUIDs of renewals begin.
 PREFIX = "renew-identity-"
@@ -98,6 +108,7 @@ class Renew:
     def __init__(
         self,
         renewals: IRenewals,
+        identities: IIdentities,
         fleet: IFleet,
         waker: IWaker,
         profile: Makes,
@@ -106,6 +117,7 @@ class Renew:
         new_uuid: Callable[[], str],
     ) -> None:
         self._renewals = renewals
+        self._identities = identities
         self._fleet = fleet
         self._waker = waker
         self._profile = profile
@@ -119,6 +131,23 @@ class Renew:
         for each in due:
             await self._look_at(each)
         return len(due)
+
+    async def begin(self, enrollment: EnrollmentID) -> str:
+        """
+        Renew an identity now, due or not; return the command's UUID.
+
+        :raises NotHere: there is no such enrollment, or it has no identity.
+        :raises Conflict: another daemon has begun just now.
+        """
+        it = await self._renewals.get(enrollment)
+        if not it.pin:
+            raise NotHere("no such enrollment, or one without an identity")
+        uuid = PREFIX + self._new_uuid()
+        step = Step("sent", self._now() + _LOOK_AGAIN, 1, uuid)
+        if not await self._move(it, step):
+            raise Conflict("its renewal has moved on just now; look again")
+        await self._send(it, uuid)
+        return uuid
 
     async def _look_at(self, it: Renewal) -> None:
         step = next_step(it, self._now(), self._share, await self._status(it))
@@ -152,7 +181,8 @@ class Renew:
             return
 
     async def _send(self, it: Renewal, uuid: str) -> None:
-        guest = Guest(it.enrollment.device, str(it.enrollment), "renewal")
+        who, subject = str(it.enrollment), await self._subject(it)
+        guest = Guest(it.enrollment.device, who, "renewal", subject)
         try:
             payload = await self._profile(guest)
         except NotHere:
@@ -160,3 +190,11 @@ class Renew:
         command = build_command("InstallProfile", {"Payload": payload}, uuid)
         await self._fleet.enqueue(command, [it.enrollment], Policy(Priority.SECURITY))
         self._waker.nudge()
+
+    async def _subject(self, it: Renewal) -> tuple[tuple[str, str], ...]:
+        # A device may renew with its old certificate, and then for the same subject only.
+        try:
+            known = await self._identities.find(it.pin)
+        except NotHere:
+            return ()
+        return tuple(name_parts(known.subject))

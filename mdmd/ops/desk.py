@@ -7,6 +7,7 @@ import attrs
 
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.enroll import Enroll
+from mdmd.flow.renew import Renew
 from mdmd.flow.send import Sender
 from mdmd.flow.targets import Targets
 from mdmd.interfaces import (
@@ -69,6 +70,7 @@ class Desk:
     inside: Mapping[str, object] = attrs.field(factory=dict, repr=False)
     identities: IIdentities | None = None
     enroll: Enroll | None = None
+    renew: Renew | None = None
     figures: Callable[[], Mapping[str, object]] = _nothing
     push_status: Callable[[], Awaitable[Mapping[str, object]]] = _no_status
 

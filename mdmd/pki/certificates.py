@@ -188,6 +188,19 @@ def name(common_name: str, organization: str = "") -> x509.Name:
         raise BadCertificate("a name has 1 to 64 characters in each part") from error
 
 
+def name_parts(text: str) -> list[tuple[str, str]]:
+    """
+    Take a distinguished name (RFC 4514) apart: type (a word, or a dotted OID) and value.
+
+    :raises BadCertificate: it is none.
+    """
+    try:
+        attributes = list(x509.Name.from_rfc4514_string(text)) if text else []
+    except ValueError as error:
+        raise BadCertificate("not a distinguished name") from error
+    return [(each.rfc4514_attribute_name, str(each.value)) for each in attributes]
+
+
 def new_csr(
     key: PrivateKey, common_name: str, challenge: str = "", organization: str = ""
 ) -> x509.CertificateSigningRequest:

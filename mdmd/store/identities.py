@@ -44,6 +44,7 @@ class Identities:
         args: tuple[Word, ...] = (
             *(it.fingerprint, it.serial, it.not_before, it.not_after, it.subject, name, it.via),
             *(request, it.renews, int(settings.refuse_unknown), it.enrollment, *keys.RECORD, KEPT),
+            it.label,
         )
         try:
             await self._tools.change("issue", names, args)

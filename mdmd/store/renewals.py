@@ -5,6 +5,7 @@ from itertools import count
 import attrs
 
 from mdmd.interfaces import Renewal
+from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
 from mdmd.store.subject import Tools
 
@@ -31,10 +32,11 @@ class Renewals:
             taken += await self._tools.link.script("take_renewals", (shard,), args)
             if len(taken) >= limit:
                 break
-        return [await self._read(member) for member in taken]
+        return [await self.get(keys.read_member(member)) for member in taken]
 
-    async def _read(self, member: bytes) -> Renewal:
-        one = keys.read_member(member)
+    async def get(self, enrollment: EnrollmentID) -> Renewal:
+        """Say how far it is; without a pin there is nothing to renew."""
+        one = enrollment
         answer = await self._tools.link.call("HMGET", keys.record(one), *_FIELDS)
         pin, begins, ends, next_pin, enabled, state, at, tries, uuid = (
             None if each is None else each.decode() for each in answer

@@ -11,7 +11,7 @@ from mdmd.interfaces import IIdentities, IssuedCertificate
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
-from mdmd.ops.subjects.enrollments import page_size
+from mdmd.ops.subjects.enrollments import find, page_size
 from mdmd.ops.wire import PAGE
 from mdmd.pki.certificates import fingerprint, public_key
 
@@ -73,6 +73,11 @@ class Ca(Subject):
             if len(mark) != 64 or not set(mark) <= _HEX:
                 raise
         return await self._identities().revoke(mark, reason)
+
+    @method(Role.OPERATOR, audit=("id",))
+    async def renew(self, caller: Caller, id: str) -> Wire:
+        """Let a device renew its identity now; the answer is the command's UUID."""
+        return await _there(self.desk.renew).begin(await find(self.desk, id))
 
     async def _find(self, text: str) -> IssuedCertificate:
         if text and set(text.lower()) <= _HEX:

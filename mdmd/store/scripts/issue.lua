@@ -3,12 +3,13 @@
 -- KEYS: 2 certificate, 3 its pin, 4 its serial, 5 issued, 6 challenge, 7 pin of the renewed one
 -- ARGV: 7 fingerprint, 8 serial, 9 not before, 10 not after (s), 11 subject, 12 common name,
 --       13 via, 14 request, 15 renewed, 16 '1': refuse to renew an unknown one, 17 enrollment,
---       18 and 19 what is around an id in the name of a device's record, 20 kept after its end (s)
+--       18 and 19 what is around an id in the name of a device's record, 20 kept after its end (s),
+--       21 label
 -- The same request may come again: a challenge stays good for the request that used it.
 local certificate, pin, serial, issued, challenge, old_pin = unpack(KEYS, 2, 7)
 local fingerprint, number, begins, ends, subject, name, via, request = unpack(ARGV, 7, 14)
 local renewed, enrollment = ARGV[15], ARGV[17]
-local label = ''
+local label = ARGV[21]
 
 if via == 'one-time' then
   local it = redis.call('HMGET', challenge, 'expires', 'request', 'name', 'enrollment', 'label')
