@@ -107,6 +107,7 @@ class TLSTests(TestCase):
             WhoAmI(),
             WhoAmI(),
             None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
             Identities(trust, lambda: reactor.seconds() + self.ahead),
             Limits(**limits),  # type: ignore[arg-type]
             self._refused,
