@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from mdmd.pki import scep_client
+from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, key_pem, load_certificate, new_csr, new_key
+from mdmd.pki.sealing import CA_KEY, Sealer
 
 BIN = Path(sys.executable).parent
 CHECKIN = "application/x-apple-aspen-mdm-checkin"
@@ -151,6 +153,12 @@ class RunningDaemon:
         command = {"CommandUUID": uuid, "Command": {"RequestType": request_type}}
         status, _ = self.api("PUT", f"/v1/enqueue/{udid}?nopush=1", plistlib.dumps(command))
         return status
+
+    def authority(self) -> CertificateAuthority:
+        """The device CA with its key, which the daemon has sealed."""
+        sealer = Sealer((self.state / "sealing.key").read_bytes())
+        key = sealer.unseal_file((self.state / "ca" / "ca.key").read_bytes(), CA_KEY)
+        return CertificateAuthority.load((self.state / "ca" / "ca.pem").read_bytes(), key)
 
     def device(self, udid: str, **facts: str) -> "HandDevice":
         """A device with a certificate from the daemon's SCEP, not yet enrolled."""

@@ -153,10 +153,7 @@ class RunningTests(SynchronousTestCase):
         pair = [state / "tls" / "site.pem", state / "tls" / "site.key"]
         for path, content in [(each, each.read_bytes()) for each in pair]:
             self.addCleanup(path.write_bytes, content)
-        authority = CertificateAuthority.load(
-            (state / "ca" / "ca.pem").read_bytes(), (state / "ca" / "ca.key").read_bytes()
-        )
-        certificate, key = authority.issue_server(["localhost"], days=5)
+        certificate, key = self.daemon.authority().issue_server(["localhost"], days=5)
         (state / "tls" / "site.pem").write_bytes(certificate_pem(certificate))
         (state / "tls" / "site.key").write_bytes(key_pem(key))
         found = told(check_site(load(self.daemon.config), [], nothing), "site certificate")

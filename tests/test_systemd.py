@@ -18,7 +18,6 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.ops.systemd import Systemd
-from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, fingerprint, key_pem, load_certificate
 from tests.daemonhelp import RunningDaemon
 
@@ -125,10 +124,7 @@ class RunningTests(SynchronousTestCase):
     def new_certificate(self) -> str:
         """Put another certificate in place; its fingerprint."""
         state = self.daemon.state
-        authority = CertificateAuthority.load(
-            (state / "ca" / "ca.pem").read_bytes(), (state / "ca" / "ca.key").read_bytes()
-        )
-        certificate, key = authority.issue_server(["localhost"], days=5)
+        certificate, key = self.daemon.authority().issue_server(["localhost"], days=5)
         (state / "tls" / "site.pem").write_bytes(certificate_pem(certificate))
         (state / "tls" / "site.key").write_bytes(key_pem(key))
         return fingerprint(certificate)

@@ -3,7 +3,7 @@
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from cryptography import x509
 
 from mdmd.config import Config
 from mdmd.doctor.finding import Finding, failed, ok, warning
-from mdmd.errors import BadCertificate
+from mdmd.errors import BadCertificate, StoreCorrupt
 from mdmd.pki.certificates import is_ca, load_certificate, load_key, matches
+from mdmd.pki.sealing import CA_KEY, Sealer
 
 _SPACE = 1 << 30  # bytes free below which we warn
 
@@ -61,7 +62,7 @@ def _secret(name: str, path: Path) -> Iterator[Finding]:
 
 
 def _authority(config: Config, now: datetime) -> Iterator[Finding]:
-    yield from _pair("device CA", config.ca.certificate, config.ca.key)
+    yield from _pair("device CA", config.ca.certificate, config.ca.key, _unsealer(config))
     try:
         certificate = load_certificate(config.ca.certificate.read_bytes())
         if not is_ca(certificate):
@@ -79,12 +80,32 @@ def _authority(config: Config, now: datetime) -> Iterator[Finding]:
         yield failed("clock", text, "set this machine's clock")
 
 
-def _pair(name: str, certificate: Path, key: Path) -> Iterator[Finding]:
+def _unsealer(config: Config) -> Callable[[bytes], bytes]:
+    def unseal(content: bytes) -> bytes:
+        """Open the CA's key as the daemon does: sealed, or as it was brought along."""
+        try:
+            sealer = Sealer(config.store.sealing_key.read_bytes())
+        except (OSError, ValueError):
+            return content  # another finding says what is wrong with the sealing key
+        try:
+            return sealer.unseal_file(content, CA_KEY)
+        except StoreCorrupt as error:
+            raise BadCertificate(str(error)) from None
+
+    return unseal
+
+
+def _pair(
+    name: str,
+    certificate: Path,
+    key: Path,
+    unseal: Callable[[bytes], bytes] = lambda content: content,
+) -> Iterator[Finding]:
     path = certificate
     try:
         read = load_certificate(path.read_bytes())
         path = key
-        held = load_key(path.read_bytes())
+        held = load_key(unseal(path.read_bytes()))
     except OSError as error:
         yield failed(name, f"{path}: {error.strerror}", "mdmctl init makes what is missing")
     except BadCertificate as error:
