@@ -365,10 +365,10 @@ class IFollowing(Protocol):
         """Read events after the given stream id, oldest first."""
 
 
-class IRefresh(Protocol):
-    """When each enrollment's inventory is to be asked for again."""
+class IDue(Protocol):
+    """When something is to be done about each enrollment."""
 
-    async def plan(self, due: Mapping[EnrollmentID, int | None]) -> None:
+    async def plan(self, due: Mapping[EnrollmentID, int | None], only_new: bool = False) -> None:
         """Say when (ms since the epoch), None: not any more."""
 
     async def take(self, limit: int, lease_ms: int) -> list[EnrollmentID]:

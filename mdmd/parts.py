@@ -16,6 +16,8 @@ from mdmd.config import Config
 from mdmd.config.options import Webhook
 from mdmd.enrolling import EnrollFiles, read_enroll_files
 from mdmd.errors import ConfigError, MdmdError
+from mdmd.mdm.catalogue.blueprint import Blueprint, read_blueprints
+from mdmd.mdm.catalogue.load import need_questions
 from mdmd.ops.operators import Operators
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import load_certificate
@@ -44,6 +46,7 @@ class Parts:
     operators: Operators
     webhooks: tuple[Target, ...] = ()
     enrolling: EnrollFiles = attrs.field(factory=EnrollFiles)
+    blueprints: tuple[Blueprint, ...] = ()
 
     @classmethod
     def read(cls, config: Config, filename: str) -> "Parts":
@@ -92,6 +95,8 @@ class _Reading:
         apns_trust = self._try("[apns] trust", lambda: _optional(config.apns.trust))
         operators = self._try("[mdmd] state", lambda: _operators(config))
         webhooks = self._webhooks(config)
+        self._try("[inventory] commands", lambda: need_questions(config.inventory.commands))
+        blueprints = self._try("[enroll] blueprints", lambda: _blueprints(config.enroll.blueprints))
         # Spelled out for mypy: each is there when nothing went wrong.
         if (
             self.mistakes
@@ -102,6 +107,7 @@ class _Reading:
             or challenge is None
             or sealer is None
             or operators is None
+            or blueprints is None
         ):
             return None
         return Parts(
@@ -116,6 +122,7 @@ class _Reading:
             operators,
             webhooks,
             enrolling,
+            blueprints,
         )
 
     def _webhooks(self, config: Config) -> tuple[Target, ...]:
@@ -197,3 +204,7 @@ def _words(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"expected a file that can be read, got {error.filename}: {error.strerror}"
     return str(error)
+
+
+def _blueprints(path: Path | None) -> tuple[Blueprint, ...]:
+    return () if path is None else read_blueprints(path)

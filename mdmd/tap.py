@@ -201,7 +201,8 @@ async def serve(
         "lines": [attrs.asdict(each) for each in pushing.service.status()],
         **attrs.asdict(waker.status()),
     }
-    await follow_events(reactor, stack, store)
+    sender = Sender(store.fleet, store.inventory, enqueuer, config.enroll.access_rights)
+    await follow_events(reactor, stack, config, parts.blueprints, store, waker, enqueuer, sender)
     desk = Desk(
         fleet=store.fleet,
         waker=waker,
@@ -220,7 +221,7 @@ async def serve(
         figures=figures.now,
         inside={"store": store, "apns": pushing.service, "waker": waker},
         push_status=pushing.status,
-        sender=Sender(store.fleet, store.inventory, enqueuer, config.enroll.access_rights),
+        sender=sender,
         targets=Targets(store.fleet, store.inventory, store.groups),
         inventory=store.inventory,
         groups=store.groups,

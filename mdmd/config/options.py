@@ -386,6 +386,23 @@ class Webhook:
 
 
 @attrs.frozen
+class Inventory:
+    """What is known of devices, and how old it may be."""
+
+    refresh: float | None = option(
+        optional(duration("10m")),
+        "",
+        "How old what is known of a device may be; it is asked again in time, at random moments. "
+        "Empty: devices are asked by operators only.",
+    )
+    commands: tuple[str, ...] = option(
+        by_commas(matching("the name of a command that only asks", r"[A-Za-z]+"), 1),
+        "DeviceInformation, SecurityInfo, InstalledApplicationList, ProfileList",
+        "What devices are asked then.",
+    )
+
+
+@attrs.frozen
 class EnrollSection:
     """Who may enroll, and what the enrollment profile says."""
 
@@ -453,6 +470,11 @@ class EnrollSection:
         "The profile's identifier, never to be changed once devices have it; if empty, the host "
         "name of public_url backwards, and .mdm.",
     )
+    blueprints: Path | None = option(
+        optional(PATH),
+        "",
+        "What devices are sent when they enroll, a TOML file; see docs/inventory.md.",
+    )
 
 
 @attrs.frozen
@@ -472,6 +494,7 @@ class Config:
     queue: Queue
     events: Events
     enroll: EnrollSection
+    inventory: Inventory
     webhooks: dict[str, Webhook] = attrs.field(factory=dict)  # by the NAME in [webhook NAME]
 
     @property

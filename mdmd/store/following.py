@@ -30,12 +30,13 @@ class Following:
 
 
 @attrs.frozen
-class Refresh:
-    """Implements :class:`mdmd.interfaces.IRefresh`."""
+class Due:
+    """Implements :class:`mdmd.interfaces.IDue`, in the sorted set of this key."""
 
     _tools: Tools
+    _key: bytes
 
-    async def plan(self, due: Mapping[EnrollmentID, int | None]) -> None:
+    async def plan(self, due: Mapping[EnrollmentID, int | None], only_new: bool = False) -> None:
         """Say when (ms since the epoch), None: not any more."""
         gone = [keys.member(one) for one, at in due.items() if at is None]
         later: list[Word] = []
@@ -43,13 +44,13 @@ class Refresh:
             if at is not None:
                 later += (at, keys.member(one))
         if gone:
-            await self._tools.link.call("ZREM", keys.REFRESH, *gone)
+            await self._tools.link.call("ZREM", self._key, *gone)
         if later:
-            await self._tools.link.call("ZADD", keys.REFRESH, *later)
+            await self._tools.link.call("ZADD", self._key, *(("NX",) if only_new else ()), *later)
 
     async def take(self, limit: int, lease_ms: int) -> list[EnrollmentID]:
         """Take those that are due; they come again after the lease unless planned anew."""
         now = self._tools.now()
         args = (now, now + lease_ms, limit)
-        taken = await self._tools.link.script("take_refresh", (keys.REFRESH,), args)
+        taken = await self._tools.link.script("take_planned", (self._key,), args)
         return [keys.read_member(member) for member in taken]

@@ -24,6 +24,7 @@ CERTIFICATES = b"mdmd:pushcerts"
 EXPIRY_WARNINGS = b"mdmd:pushcert-warnings"
 GROUPS = b"mdmd:groups"
 REFRESH = b"mdmd:refresh"
+LIMITS = b"mdmd:limits"
 ISSUED = b"mdmd:issued"
 REGISTRATION = b"mdmd:registration"
 # What is around an id in the name of a device's record, for scripts that learn the id late.

@@ -3,13 +3,14 @@
 from typing import Any
 
 from mdmd.pki.sealing import Sealer
+from mdmd.store import keys
 from mdmd.store.audit import Audit
 from mdmd.store.certificates import PushCertificates
 from mdmd.store.deliveries import Deliveries
 from mdmd.store.enrollments import Enrollments
 from mdmd.store.events import Events
 from mdmd.store.fleet import Fleet
-from mdmd.store.following import Following, Refresh
+from mdmd.store.following import Due, Following
 from mdmd.store.groups import Groups
 from mdmd.store.identities import Identities
 from mdmd.store.inventory import Inventory
@@ -44,7 +45,8 @@ class Store:
         self.inventory = Inventory(self.tools)
         self.groups = Groups(self.tools)
         self.following = Following(self.tools, self.events)
-        self.refresh = Refresh(self.tools)
+        self.refresh = Due(self.tools, keys.REFRESH)
+        self.limits = Due(self.tools, keys.LIMITS)
         self.certificates = PushCertificates(self.tools)
         self.deliveries = Deliveries(self.tools, self.events)
         self.identities = Identities(self.tools)

@@ -5,7 +5,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from mdmd.errors import NotHere
+from mdmd.errors import BadRequest, NotHere
 from mdmd.mdm.catalogue.entry import Entry, read_entry
 
 COMMANDS = Path(__file__).with_name("commands")
@@ -38,6 +38,20 @@ def need(name: str) -> Entry:
 def entries() -> list[Entry]:
     """Give all commands, by name."""
     return [_read(name) for name in names()]
+
+
+def need_questions(names: tuple[str, ...]) -> None:
+    """
+    Check that each of these commands only asks, and needs no keys for it.
+
+    :raises NotHere: one does not exist.
+    :raises BadRequest: one does more, or needs to be told what it asks for.
+    """
+    for name in names:
+        found = need(name)
+        needs = name != "DeviceInformation" and any(key.required for key in found.keys.values())
+        if needs or found.destructive or not found.dedupe:
+            raise BadRequest(f"{name} is not a command that only asks")
 
 
 def search(word: str = "", platform: str = "") -> list[Entry]:

@@ -1,0 +1,104 @@
+"""
+A device has enrolled: it is sent what the blueprints say, in order.
+
+One that waits in Setup Assistant is let go by DeviceConfigured, which comes
+last. Nothing may hold it back for long: a step that fails is over; one that
+the device never answers is set aside after some deliveries, and all of them
+when the blueprint's time is over. At that time the device is pushed once more.
+"""
+
+from collections.abc import Callable, Sequence
+from uuid import NAMESPACE_OID, uuid5
+
+from mdmd.flow.enqueue import Enqueuer
+from mdmd.flow.learn import Tells
+from mdmd.interfaces import EnrollmentRecord, Event, IDue, IFleet, Policy
+from mdmd.mdm.catalogue.blueprint import Blueprint, Step
+from mdmd.mdm.catalogue.check import check_fit
+from mdmd.mdm.catalogue.facts import Facts, facts_of
+from mdmd.mdm.command import build_command
+from mdmd.mdm.enrollment import EnrollmentID
+
+PATIENCE = 5  # deliveries of a step to a device that waits
+
+
+class Preparer:
+    """
+    A reaction to the first ``mdm.TokenUpdate`` of an enrollment.
+
+    A device that no blueprint is for is left to whoever else looks after it,
+    even if it waits in Setup Assistant.
+
+    :param limits: where it is noted when a device's time is over.
+    :param now: ms since the epoch.
+    """
+
+    def __init__(
+        self,
+        blueprints: Sequence[Blueprint],
+        fleet: IFleet,
+        enqueuer: Enqueuer,
+        limits: IDue,
+        events: Tells,
+        now: Callable[[], int],
+        access_rights: int | None = None,
+    ) -> None:
+        self._blueprints = blueprints
+        self._fleet = fleet
+        self._enqueuer = enqueuer
+        self._limits = limits
+        self._events = events
+        self._now = now
+        self._rights = access_rights
+
+    async def react(self, event: Event) -> None:
+        """Send a device that has just enrolled what its blueprints say."""
+        if event.topic != "mdm.TokenUpdate" or event.facts.get("tally") != "1":
+            return
+        one = EnrollmentID.parse(event.enrollment)
+        if one.channel:
+            return
+        (record,) = await self._fleet.describe([one])
+        if record is None:
+            return
+        facts = facts_of(record.enrollment.type, record.facts, self._rights)
+        waits = record.awaiting_configuration
+        meant = [each for each in self._blueprints if each.is_for(facts.platform, waits)]
+        if not meant:
+            return
+        ends = self._now() + int(max(each.limit for each in meant) * 1000)
+        policy = Policy(expires=ends, max_attempts=PATIENCE) if waits else Policy()
+        for blueprint in meant:
+            for number, step in enumerate(blueprint.steps):
+                name = f"{event.id} {one} {blueprint.name} {number}"
+                await self._step(step, name, blueprint, record, facts, policy)
+        if waits:
+            await self._send(Step("DeviceConfigured", {}), f"{event.id} {one} end", one, Policy())
+            await self._limits.plan({one: ends})
+
+    async def _step(
+        self,
+        step: Step,
+        name: str,
+        blueprint: Blueprint,
+        record: EnrollmentRecord,
+        facts: Facts,
+        policy: Policy,
+    ) -> None:
+        unfit = check_fit(step.request_type, step.keys, facts).faults
+        if unfit:
+            await self._events.tell(
+                "mdmd.StepLeftOut",
+                record.enrollment,
+                blueprint=blueprint.name,
+                request_type=step.request_type,
+                reason="; ".join(unfit)[:500],
+            )
+            return
+        await self._send(step, name, record.enrollment, policy)
+
+    async def _send(self, step: Step, name: str, one: EnrollmentID, policy: Policy) -> None:
+        # The same event makes the same CommandUUID: repeated, it does no harm.
+        uuid = str(uuid5(NAMESPACE_OID, f"mdmd blueprint {name}")).upper()
+        command = build_command(step.request_type, step.keys, uuid)
+        await self._enqueuer.enqueue(command, [str(one)], policy, push=False)

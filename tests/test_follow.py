@@ -1,0 +1,422 @@
+"""What follows from what devices do: inventory, blueprints, refresh; on a real Valkey."""
+
+import plistlib
+import tempfile
+from itertools import count
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mdmd.errors import BadRequest, NotHere
+from mdmd.flow.enqueue import Enqueuer
+from mdmd.flow.follow import BATCH, Follower
+from mdmd.flow.learn import LARGE, Learner
+from mdmd.flow.prepare import PATIENCE, Preparer
+from mdmd.flow.refresh import Limits, Refresher
+from mdmd.flow.send import Sender
+from mdmd.interfaces import Event, Policy
+from mdmd.mdm.catalogue.blueprint import Blueprint, Step, read_blueprints
+from mdmd.mdm.catalogue.load import need_questions
+from mdmd.mdm.report import Status
+from tests.storecase import StoreCase, Talker
+from tests.test_send import QuietWaker
+
+PHONE = {"ProductName": "iPhone14,2", "OSVersion": "18.1"}
+PROFILE = Step("InstallProfile", {"Payload": b"<profile>"})
+
+
+class FollowCase(StoreCase):
+    """A store, a follower over it, and what it could not do."""
+
+    async def setUp(self) -> None:
+        await super().setUp()
+        self.offloaded = 0
+        self.numbers = count()
+        self.failures: list[Event] = []
+        learner = Learner(self.store.inventory, self.store.events, self.offload)
+        self.enqueuer = Enqueuer(self.store.fleet, QuietWaker())
+        self.reactions = [learner.react]
+        self.follower = self.follow("one")
+
+    def follow(self, who: str) -> Follower:
+        return Follower(
+            "t",
+            who,
+            self.store.following,
+            self.reactions,
+            lambda event, _: self.failures.append(event),
+        )
+
+    async def offload(self, work):
+        self.offloaded += 1
+        return work()
+
+    async def answer(
+        self, mac: Talker, request_type: str, policy: Policy | None = None, **keys: object
+    ) -> None:
+        """Send a command and let the device answer it."""
+        (outcome,) = await mac.is_sent(
+            f"C-{next(self.numbers)}", policy=policy, request_type=request_type
+        )
+        self.assertEqual(outcome, "queued")
+        uuid = await mac.idle()
+        report = {
+            "Status": "Acknowledged",
+            "CommandUUID": uuid,
+            "UDID": mac.enrollment.device,
+            **keys,
+        }
+        await mac.says(Status.ACKNOWLEDGED, uuid, plistlib.dumps(report))
+
+    async def fields(self, mac: Talker) -> dict[str, object]:
+        ((known, _),) = await self.store.inventory.known([mac.enrollment])
+        return {name: each.value for name, each in known.items()}
+
+    async def all_steps(self) -> int:
+        count = 0
+        while done := await self.follower.step():
+            count += done
+        return count
+
+
+class LearnTests(FollowCase):
+    """Answers become inventory after the reply has gone out."""
+
+    async def test_an_answer_is_learnt(self) -> None:
+        """Fields with the time of the answer; the record shows them."""
+        mac = await self.enrolled()
+        await self.answer(
+            mac, "DeviceInformation", QueryResponses={"OSVersion": "15.1", "BatteryLevel": 0.5}
+        )
+        await self.all_steps()
+        self.assertEqual(await self.fields(mac), {"OSVersion": "15.1", "BatteryLevel": 0.5})
+        record = await self.store.fleet.enrollment(mac.enrollment)
+        assert record is not None
+        self.assertEqual(record.facts["OSVersion"], "15.1")
+        self.assertEqual(self.offloaded, 0)
+
+    async def test_a_large_one_is_read_elsewhere(self) -> None:
+        """So that no other device waits for it."""
+        mac = await self.enrolled()
+        apps = [{"Identifier": f"com.example.{n}"} for n in range(2000)]
+        self.assertGreater(len(plistlib.dumps({"a": apps})), LARGE)
+        await self.answer(mac, "InstalledApplicationList", InstalledApplicationList=apps)
+        await self.all_steps()
+        self.assertEqual(self.offloaded, 1)
+        self.assertEqual(await self.fields(mac), {"InstalledApplicationList": apps})
+
+    async def test_an_odd_one_is_an_event_and_no_more(self) -> None:
+        """It is in the results as it came, and the follower goes on."""
+        mac = await self.enrolled()
+        await self.answer(mac, "SecurityInfo", SecurityInfo="x")
+        await self.answer(mac, "UserList", Users=[{"UserName": "jane"}])
+        await self.all_steps()
+        (odd,) = [
+            each for each in await self.store.fleet.events() if each.topic == "mdmd.OddAnswer"
+        ]
+        self.assertEqual(odd.facts["oddities"], "SecurityInfo is a string, not a dictionary")
+        self.assertEqual(odd.enrollment, str(mac.enrollment))
+        self.assertEqual(await self.fields(mac), {"Users": [{"UserName": "jane"}]})
+        self.assertEqual(self.failures, [])
+
+    async def test_a_part_is_not_the_whole(self) -> None:
+        """A list that was asked for by parts does not become the inventory."""
+        mac = await self.enrolled()
+        await self.answer(
+            mac, "InstalledApplicationList", Policy(partial=True), InstalledApplicationList=[]
+        )
+        await self.all_steps()
+        self.assertEqual(await self.fields(mac), {})
+
+    async def test_it_goes_on_after_a_crash(self) -> None:
+        """Another daemon takes over when the lease ends, from the same place; nothing is lost."""
+        mac = await self.enrolled()
+        for n in range(BATCH + 20):
+            await self.answer(mac, "DeviceInformation", QueryResponses={f"N{n}": n})
+            if n == 50:
+                await self.follower.step()  # and then it dies
+        second = self.follow("two")
+        self.assertEqual(await second.step(), 0)
+        await self.store.link.call("DEL", b"mdmd:follow:t:lease")
+        while await second.step():
+            pass
+        self.assertEqual(len(await self.fields(mac)), BATCH + 20)
+
+    async def test_a_reaction_that_fails_stops_nobody(self) -> None:
+        """It is told of, the event is passed over, and the others have it."""
+        seen = []
+
+        async def broken(event: Event) -> None:
+            raise ValueError(event.id)
+
+        async def sees(event: Event) -> None:
+            seen.append(event.topic)
+
+        self.reactions[:] = [broken, sees]
+        await self.enrolled()
+        await self.all_steps()
+        self.assertEqual(seen, ["mdm.Authenticate", "mdm.TokenUpdate"])
+        self.assertEqual([each.topic for each in self.failures], seen)
+
+
+class BlueprintTests(FollowCase):
+    """What a device is sent when it enrolls."""
+
+    def prepare(self, *blueprints: Blueprint) -> None:
+        preparer = Preparer(
+            blueprints,
+            self.store.fleet,
+            self.enqueuer,
+            self.store.limits,
+            self.store.events,
+            self.store.tools.now,
+        )
+        self.reactions.append(preparer.react)
+
+    async def phone(self, awaiting: bool) -> Talker:
+        one = self.device()
+        await one.authenticate(**PHONE)
+        await one.token_update(awaiting_configuration=awaiting)
+        return one
+
+    async def waiting(self, mac: Talker) -> list[str]:
+        return [each.request_type for each in await self.store.fleet.queue(mac.enrollment)]
+
+    async def test_in_order_and_device_configured_last(self) -> None:
+        """A device that waits is let go after its steps; one that does not gets the steps only."""
+        self.prepare(
+            Blueprint("a", (PROFILE, Step("SecurityInfo", {}))),
+            Blueprint("b", (Step("ProfileList", {}),)),
+        )
+        phone = await self.phone(awaiting=True)
+        await self.all_steps()
+        self.assertEqual(
+            await self.waiting(phone),
+            ["InstallProfile", "SecurityInfo", "ProfileList", "DeviceConfigured"],
+        )
+        await phone.authenticate(**PHONE)
+        await phone.token_update()
+        await self.all_steps()
+        self.assertEqual(
+            await self.waiting(phone), ["InstallProfile", "SecurityInfo", "ProfileList"]
+        )
+
+    async def test_who_it_is_for(self) -> None:
+        """By platform and by the way of enrollment; nobody it is for is left as he is."""
+        self.prepare(
+            Blueprint("macs", (PROFILE,), platforms=("macOS",)),
+            Blueprint("by hand", (Step("NSExtensionMappings", {}),), enrolled="manual"),
+        )
+        phone = await self.phone(awaiting=True)
+        await self.all_steps()
+        self.assertEqual(await self.waiting(phone), [])
+        phone = await self.phone(awaiting=False)
+        await self.all_steps()
+        # A command that it can't take is left out, with an event.
+        self.assertEqual(await self.waiting(phone), [])
+        (left_out,) = [
+            each for each in await self.store.fleet.events() if each.topic == "mdmd.StepLeftOut"
+        ]
+        self.assertEqual(left_out.facts["reason"], "NSExtensionMappings: not for iOS")
+
+    async def test_repeated_it_does_no_harm(self) -> None:
+        """The same event makes the same commands."""
+        self.prepare(Blueprint("a", (PROFILE,)))
+        phone = await self.phone(awaiting=True)
+        events = await self.store.fleet.events()
+        for _ in range(2):
+            for event in events:
+                await self.reactions[-1](event)
+        self.assertEqual(await self.waiting(phone), ["InstallProfile", "DeviceConfigured"])
+
+    async def test_a_step_that_fails_holds_nobody_back(self) -> None:
+        """Error and NotNow: on with the next one, up to DeviceConfigured."""
+        self.prepare(Blueprint("a", (PROFILE, Step("SecurityInfo", {}))))
+        phone = await self.phone(awaiting=True)
+        await self.all_steps()
+        first, second, end = [each.uuid for each in await self.store.fleet.queue(phone.enrollment)]
+        self.assertEqual(await phone.idle(), first)
+        self.assertEqual(await phone.says(Status.ERROR, first), second)
+        self.assertEqual(await phone.not_now(second), end)
+
+    async def test_a_step_without_an_answer_is_given_up(self) -> None:
+        """After some deliveries, or when the time is over; then the device is pushed once more."""
+        self.prepare(Blueprint("a", (PROFILE, Step("SecurityInfo", {})), limit=600))
+        phone = await self.phone(awaiting=True)
+        await self.all_steps()
+        first, second, end = [each.uuid for each in await self.store.fleet.queue(phone.enrollment)]
+        for _ in range(PATIENCE):
+            self.assertEqual(await phone.idle(), first)
+        self.assertEqual(await phone.idle(), second)
+        self.clock.advance(599)
+        self.assertEqual(await self.store.limits.take(10, 1000), [])
+        self.clock.advance(1)
+        pushed = []
+
+        class Waker(QuietWaker):
+            async def push(self, targets):
+                pushed.extend(targets)
+                return await super().push(targets)
+
+        limits = Limits(self.store.limits, Waker())
+        self.assertEqual(await limits.round(), 1)
+        self.assertEqual(pushed, [phone.enrollment])
+        self.assertEqual(await phone.idle(), end)
+        self.clock.advance(10_000)
+        self.assertEqual(await limits.round(), 0)
+
+
+class RefreshTests(FollowCase):
+    """What is known is asked for again in time."""
+
+    async def setUp(self) -> None:
+        await super().setUp()
+        store = self.store
+        sender = Sender(store.fleet, store.inventory, self.enqueuer)
+        self.refresher = Refresher(
+            3600,
+            ["DeviceInformation", "SecurityInfo"],
+            store.refresh,
+            store.fleet,
+            sender,
+            lambda: 0.5,
+            store.tools.now,
+        )
+        self.reactions.append(self.refresher.react)
+
+    async def kinds(self, mac: Talker) -> list[str]:
+        return [each.request_type for each in await self.store.fleet.queue(mac.enrollment)]
+
+    async def test_at_enrollment_and_then_in_time(self) -> None:
+        """At once, then before the hour is over; each device what it can answer; one of each."""
+        mac, phone = self.device(1), self.device(2)
+        await mac.enroll(ProductName="Mac14,7", OSVersion="15.1")
+        await phone.enroll(**PHONE)
+        await self.all_steps()
+        self.assertEqual(await self.refresher.round(), 2)
+        self.assertEqual(await self.kinds(mac), ["DeviceInformation", "SecurityInfo"])
+        self.assertEqual(await self.refresher.round(), 0)
+        report = await self.asked(phone)
+        self.assertIn("IsMDMLostModeEnabled", report)
+        self.assertNotIn("HostName", report)
+        self.assertIn("HostName", await self.asked(mac))
+        self.clock.advance(3600 * 0.9)
+        self.assertEqual(await self.refresher.round(), 2)
+        self.assertEqual(
+            sorted(await self.kinds(phone)),
+            ["DeviceInformation", "DeviceInformation", "SecurityInfo"],
+        )
+
+    async def asked(self, mac: Talker) -> list[str]:
+        uuid = await mac.idle()
+        assert uuid is not None
+        command = await self.store.fleet.command(uuid)
+        assert command is not None
+        return plistlib.loads(command.raw)["Command"]["Queries"]
+
+    async def test_who_left_is_not_asked(self) -> None:
+        """A device that checked out, before or after it was due."""
+        mac, phone = await self.enrolled(1), await self.enrolled(2)
+        await self.all_steps()
+        await mac.check_out()
+        self.assertEqual(await self.refresher.round(), 2)
+        self.assertEqual(await self.kinds(mac), [])
+        await phone.check_out()
+        await self.all_steps()
+        self.clock.advance(7200)
+        self.assertEqual(await self.refresher.round(), 0)
+
+    async def test_one_that_enrolled_before_joins(self) -> None:
+        """At its next TokenUpdate, and an entry that is there is not put off."""
+        mac = await self.enrolled()
+        await mac.token_update()
+        await self.all_steps()
+        self.assertEqual(await self.refresher.round(), 1)
+        await self.store.link.call("DEL", b"mdmd:refresh")
+        await mac.token_update()
+        await self.all_steps()
+        self.clock.advance(3600)
+        await mac.token_update()
+        await self.all_steps()
+        self.assertEqual(await self.refresher.round(), 1)
+
+
+class BlueprintFileTests(SynchronousTestCase):
+    """The file that says it."""
+
+    def read(self, text: str) -> tuple[Blueprint, ...]:
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(lambda: [*map(Path.unlink, folder.iterdir()), folder.rmdir()])
+        (folder / "wifi.mobileconfig").write_bytes(b"<profile>")
+        (folder / "blueprints.toml").write_text(text)
+        return read_blueprints(folder / "blueprints.toml")
+
+    def test_a_good_one(self) -> None:
+        """The words of mdmctl send; files beside it."""
+        (found,) = self.read(
+            """
+            [[blueprint]]
+            name = "ipads"
+            platforms = ["iOS"]
+            enrolled = "automated"
+            limit = "90s"
+            [[blueprint.step]]
+            command = "InstallProfile"
+            words = ["Payload=@wifi.mobileconfig"]
+            """
+        )
+        self.assertEqual(found, Blueprint("ipads", (PROFILE,), ("iOS",), "automated", 90.0))
+        self.assertTrue(found.is_for("iOS", True))
+        self.assertFalse(found.is_for("iOS", False))
+        self.assertFalse(found.is_for(None, True))
+        self.assertEqual(self.read(""), ())
+
+    def test_every_mistake_is_named(self) -> None:
+        """All at once: the daemon does not start with a blueprint that can't work."""
+        with self.assertRaises(ValueError) as caught:
+            self.read(
+                """
+                [[blueprint]]
+                name = "x"
+                platform = ["iOS"]
+                platforms = ["webOS"]
+                enrolled = "often"
+                limit = "soon"
+                [[blueprint.step]]
+                command = "InstalProfile"
+                [[blueprint.step]]
+                command = "InstallProfile"
+                [[blueprint.step]]
+                command = "InstallProfile"
+                words = ["Payload=@nothing"]
+                [[blueprint.step]]
+                command = "InstallProfile"
+                words = "Payload"
+                """
+            )
+        text = str(caught.exception)
+        for mistake in (
+            "unknown key 'platform' (did you mean platforms?)",
+            "platforms is a list of",
+            "enrolled is one of",
+            "limit is a time such as",
+            "step 1: no command 'InstalProfile' (did you mean InstallProfile?)",
+            "step 2: Payload: needed, but missing",
+            "step 3: Payload: ",
+            "step 4: words is a list",
+        ):
+            self.assertIn(mistake, text)
+        for broken in ("blueprint = 1", "[blueprint]", "= ="):
+            self.assertRaises(ValueError, self.read, broken)
+
+    def test_questions(self) -> None:
+        """Only commands that ask can be sent on a schedule."""
+        need_questions(("DeviceInformation", "SecurityInfo", "ProfileList"))
+        for wrong in (
+            "EraseDevice",
+            "InstallProfile",
+            "ManagedApplicationAttributes",
+            "RestartDevice",
+        ):
+            self.assertRaises(BadRequest, need_questions, (wrong,))
+        self.assertRaises(NotHere, need_questions, ("DeviceInfo",))
