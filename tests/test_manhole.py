@@ -269,7 +269,7 @@ class TerminalTests(ManholeCase):
         self.assertIn("Acknowledged", terminal.line("d.results"))
         self.assertIn("nothing waits", terminal.line("d.queue"))
         self.assertIn("nothing waits", terminal.line('device("C02XL0THJGH5").queue'))
-        self.assertIn("apns-MAC-1", terminal.line('device("C02XL0THJGH5").send("Restart")'))
+        self.assertIn("apns-MAC-1", terminal.line('device("C02XL0THJGH5").send("RestartDevice")'))
 
     def test_a_deferred(self) -> None:
         """Its result is printed when it comes; the prompt is free meanwhile."""
@@ -307,8 +307,8 @@ class TerminalTests(ManholeCase):
         terminal.type("d.resu\t\r")
         terminal.expect("d.results")
         terminal.expect("mdmd> ")
-        terminal.type('d.send("DeviceInf\t")\r')
-        terminal.expect('d.send("DeviceInformation")')
+        terminal.type('d.send("ProfileL\t")\r')
+        terminal.expect('d.send("ProfileList")')
         terminal.expect("apns-MAC-1")
 
     def test_history_is_kept_for_the_next_session(self) -> None:
@@ -341,7 +341,7 @@ class TerminalTests(ManholeCase):
         one.expect("Ctrl-C ends it")
         self.assertIn("NameError", two.line("mine"))
         two.line(f'await (device("{MAC}"))')
-        two.line('(await device("C02XL0THJGH5")).send("DeviceInformation")')
+        two.line('(await device("C02XL0THJGH5")).send("ProfileList")')
         one.expect("mdm.Connect")
         one.type("\x03")
         one.expect("cancelled")

@@ -251,6 +251,8 @@ class RoleTests(SynchronousTestCase):
         ("commands.send", {"ids": [MAC], "request_type": "SecurityInfo"}, Role.OPERATOR),
         ("commands.send", {"ids": [MAC], "request_type": "DeleteUser"}, Role.ADMIN),
         ("commands.send", {"ids": [MAC], "request_type": "EraseDevice"}, Role.ADMIN),
+        ("commands.send", {"ids": [MAC], "request_type": "DeviceLock"}, Role.ADMIN),
+        ("commands.send", {"ids": [MAC], "request_type": "Unheard", "force": True}, Role.ADMIN),
         (
             "commands.send_raw",
             {

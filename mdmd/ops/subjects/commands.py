@@ -31,10 +31,10 @@ _PRIORITIES = {each.name.lower(): each for each in Priority}
 
 
 def role_to_send(request_type: str) -> Role:
-    """Say who may send commands of a RequestType."""
+    """Say who may send commands of a RequestType; of an unknown one nobody knows what it does."""
     found = entry(request_type)
-    destroys = found is not None and found.destructive
-    return Role.ADMIN if destroys or request_type in _GRAVE else Role.OPERATOR
+    harmless = found is not None and not found.destructive and request_type not in _GRAVE
+    return Role.OPERATOR if harmless else Role.ADMIN
 
 
 def _typed(arguments: Arguments) -> Role:
@@ -60,7 +60,7 @@ class Commands(Subject):
 
     name = "commands"
 
-    @method(_typed, audit=("ids", "priority", "force"))
+    @method(_typed, audit=("ids", "request_type", "priority", "force"))
     async def send(
         self,
         caller: Caller,
