@@ -84,6 +84,7 @@ class ManholeCase(SynchronousTestCase):
             stdout=subprocess.PIPE,
             cwd=ROOT,
         )
+        cls.mdmctl = [sys.executable, "-m", "mdmd.cli.main", "--state", str(cls.folder)]
         word, cls.port = cls.server.stdout.readline().decode().split()
         assert word == "ready"
 

@@ -198,6 +198,7 @@ class Connection(Broker):
         """Make the session of one who has been recognized."""
         if self._hurry.active():
             self._hurry.cancel()
+        self.factory.known(self)
         self.largest = LARGEST
         operators = self.factory.perspective.desk.operators
         log.info("{operator} is here, from {source}", operator=operator.name, source=source)
@@ -223,6 +224,7 @@ class Doorway(pb.PBServerFactory):
         self.reactor = reactor
         self._recognizes = recognizes
         self._connections: set[Connection] = set()
+        self._strangers: dict[Connection, None] = {}  # the oldest first
 
     def buildProtocol(self, addr: Any) -> Connection:
         """Make a connection with a door of its own."""
@@ -232,16 +234,26 @@ class Doorway(pb.PBServerFactory):
         return connection
 
     def admit(self, connection: Connection) -> bool:
-        """Count a connection in; too many are turned away."""
+        """Count a connection in; when there are too many, the oldest stranger has to leave."""
         if len(self._connections) >= MOST_CONNECTIONS:
-            log.warn("too many operators' connections: one was turned away")
-            return False
+            log.warn("too many operators' connections: one is turned away")
+            if not self._strangers:
+                return False
+            oldest = next(iter(self._strangers))
+            self.leave(oldest)  # now: its end comes later, after others have come
+            oldest.transport.abortConnection()
         self._connections.add(connection)
+        self._strangers[connection] = None
         return True
+
+    def known(self, connection: Connection) -> None:
+        """Note that somebody has been recognized."""
+        self._strangers.pop(connection, None)
 
     def leave(self, connection: Connection) -> None:
         """Count a connection out."""
         self._connections.discard(connection)
+        self._strangers.pop(connection, None)
 
     @property
     def connections(self) -> int:

@@ -227,8 +227,13 @@ class Transport(transport.SSHServerTransport):
         self.transport.setTcpKeepAlive(1)
         super().connectionMade()
 
+    @property
+    def is_stranger(self) -> bool:
+        """Say whether nobody has logged in on it."""
+        return not hasattr(self, "avatar")
+
     def _too_slow(self) -> None:
-        if not hasattr(self, "avatar"):
+        if self.is_stranger:
             self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
@@ -287,7 +292,7 @@ class Manhole(factory.SSHFactory):
         realm: Any = Realm(lambda key: User(self, key))
         checker: Any = KeyChecker(admission)
         self.portal = Portal(realm, [checker])
-        self._connections: set[Transport] = set()
+        self._connections: dict[Transport, None] = {}  # the oldest first
 
     def buildProtocol(self, addr: Any) -> Any:
         """Make a connection; Conch's own would note each time that it has no primes."""
@@ -299,16 +304,20 @@ class Manhole(factory.SSHFactory):
         return made
 
     def admit(self, connection: Transport) -> bool:
-        """Count a connection in; too many are turned away."""
+        """Count a connection in; when there are too many, the oldest stranger has to leave."""
         if len(self._connections) >= MOST_CONNECTIONS:
-            log.warn("too many connections to the manhole: one was turned away")
-            return False
-        self._connections.add(connection)
+            log.warn("too many connections to the manhole: one is turned away")
+            stranger = next((each for each in self._connections if each.is_stranger), None)
+            if stranger is None:
+                return False
+            self.leave(stranger)  # now: its end comes later, after others have come
+            stranger.transport.abortConnection()
+        self._connections[connection] = None
         return True
 
     def leave(self, connection: Transport) -> None:
         """Count a connection out."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
 
     @property
     def connections(self) -> int:
