@@ -1,11 +1,9 @@
 """The same random traces to the model and to a real Valkey; every answer has to be the same."""
 
 import os
-import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import hiredis
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,9 +22,8 @@ from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
 from mdmd.mdm.report import Report, Status
 from mdmd.store import keys
-from mdmd.store.link import ScriptError, script_named
 from mdmd.store.store import Settings, Store
-from mdmd.store.wire import Word, encode
+from tests.blocking import BlockingLink, run
 from tests.model import Line, Model
 from tests.storecase import BEGIN, MS, SEALER, Talker
 from tests.storehelp import Server
@@ -52,45 +49,6 @@ whose = st.sampled_from(["own"] * 8 + FINGERPRINTS)
 uuids = st.sampled_from(UUIDS)
 priorities = st.sampled_from(list(Priority))
 answers = st.sampled_from([Status.NOT_NOW, Status.NOT_NOW, Status.ACKNOWLEDGED, Status.IDLE])
-
-
-class BlockingLink:
-    """The link's ways without a reactor, so that a trace is a plain loop."""
-
-    def __init__(self, path: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(path)
-        self._reader = hiredis.Reader()
-
-    async def call(self, *words: Word) -> Any:
-        self._socket.sendall(encode(words))
-        while (reply := self._reader.gets()) is False:
-            self._reader.feed(self._socket.recv(1 << 16))
-        if isinstance(reply, hiredis.ReplyError):
-            code, _, text = str(reply).partition(" ")
-            raise ScriptError(code, text)
-        return reply
-
-    async def script(self, name: str, keys: Sequence[bytes], args: Sequence[Word] = ()) -> Any:
-        script = script_named(name)
-        try:
-            return await self.call("EVALSHA", script.sha, len(keys), *keys, *args)
-        except ScriptError as error:
-            if error.code != "NOSCRIPT":
-                raise
-        return await self.call("EVAL", script.source, len(keys), *keys, *args)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine that never waits returns."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    raise AssertionError("it waits")
 
 
 def outcome(call: Callable[[], Any]) -> Any:

@@ -1,0 +1,249 @@
+"""
+A real daemon with its store on one core, and devices in C on the other.
+
+CPU time is the sturdiest figure on a noisy machine: the daemon's and the
+store's are read from the kernel before and after each run.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from mdmd.interfaces import Identity, Policy
+from mdmd.mdm.checkin import Authenticate, TokenUpdate
+from mdmd.mdm.command import Command, build_command
+from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.pki.authority import CertificateAuthority
+from mdmd.pki.certificates import certificate_pem, fingerprint, key_pem, new_key
+from mdmd.pki.sealing import Sealer
+from mdmd.store.store import Store
+from tests.blocking import BlockingLink, run
+from tests.daemonhelp import TOPIC, RunningDaemon
+
+SERVER_CORE, LOAD_CORE = "0", "1"
+SOURCE = Path(__file__).with_name("load.c")
+
+
+def udid(number: int) -> str:
+    """Name a Mac."""
+    return f"0A1B2C3D-0000-5AC1-BDB2-{number:012X}"
+
+
+def pinned(core: str) -> list[str]:
+    """What to put before a command so that it runs on one core only."""
+    return ["taskset", "-c", core] if shutil.which("taskset") and (os.cpu_count() or 1) > 1 else []
+
+
+class _Profiled(RunningDaemon):
+    """The daemon, under cProfile if there is a file for it."""
+
+    def __init__(self, profile: str, options: dict[str, str]) -> None:
+        super().__init__(options=options)
+        self._profile = profile
+
+    @property
+    def command(self) -> list[str]:
+        """What is run."""
+        words = super().command
+        if self._profile:
+            words[1:1] = ["--profile", self._profile, "--profiler", "cprofile", "--savestats"]
+        return words
+
+
+@attrs.frozen
+class Cpu:
+    """Seconds that were worked."""
+
+    daemon: float
+    store: float
+
+    def __sub__(self, other: "Cpu") -> "Cpu":
+        return Cpu(self.daemon - other.daemon, self.store - other.store)
+
+
+class Stage:
+    """
+    What the benchmarks measure against.
+
+    :param devices: how many there are, each enrolled, with a certificate.
+    :param options: more lines for the configuration, by section.
+    :param profile: a file for the daemon's cProfile; nothing else is right then.
+    """
+
+    def __init__(
+        self, devices: int, options: dict[str, str] | None = None, profile: str = ""
+    ) -> None:
+        sections = {"mdmd": "log_file = bench.log"}
+        for name, text in (options or {}).items():
+            sections[name] = f"{sections.get(name, '')}\n{text}".strip()
+        self.daemon = _Profiled(profile, options=sections)
+        self.daemon.log = self.daemon.state / "bench.log"
+        self.daemon.log.touch()
+        self.daemon.launcher = pinned(SERVER_CORE)
+        self.folder = Path(tempfile.mkdtemp(prefix="bench-"))
+        self.count = devices
+        self._load = self.folder / "load"
+
+    def start(self) -> None:
+        """Start it, with all devices enrolled."""
+        self.daemon.start()
+        self.link = BlockingLink(str(self.daemon.state / "store" / "store.sock"))
+        sealer = Sealer((self.daemon.state / "sealing.key").read_bytes())
+        self.store = Store(self.link, sealer, _Wall())
+        self._enroll()
+        self._compile()
+
+    def close(self) -> None:
+        """End it and remove all traces."""
+        self.daemon.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _enroll(self) -> None:
+        state = self.daemon.state
+        authority = CertificateAuthority.load(
+            (state / "ca" / "ca.pem").read_bytes(), (state / "ca" / "ca.key").read_bytes()
+        )
+        (self.folder / "udids").write_text("".join(f"{udid(n)}\n" for n in range(self.count)))
+        for n in range(self.count):
+            key = new_key("ec")
+            certificate = authority.issue_identity(key.public_key(), udid(n), 365)
+            (self.folder / f"{n}.pem").write_bytes(certificate_pem(certificate) + key_pem(key))
+            self.enroll(n, fingerprint(certificate))
+
+    def enroll(self, number: int, mark: str) -> None:
+        """Put one enrollment into the store."""
+        one, identity = EnrollmentID(udid(number)), Identity(mark)
+        facts = {"SerialNumber": f"C02X{number:08d}", "DeviceName": "Some Mac", "OSVersion": "15.2"}
+        run(
+            self.store.enrollments.authenticate(
+                Authenticate(one, TOPIC, facts, b"<plist/>"), identity
+            )
+        )
+        run(
+            self.store.enrollments.token_update(
+                TokenUpdate(one, TOPIC, b"t" * 32, udid(number), None, False, "", b"<plist/>"),
+                identity,
+            )
+        )
+
+    def enqueue(self, uuid: str, count: int | None = None) -> None:
+        """Queue one command on the first ``count`` devices, all by default, past the daemon."""
+        targets = [EnrollmentID(udid(n)) for n in range(self.count if count is None else count)]
+        run(self.store.fleet.enqueue(command(uuid), targets, Policy(wake=False)))
+
+    def _compile(self) -> None:
+        flags = ("-O2", "-D_GNU_SOURCE", "-o", str(self._load), str(SOURCE))
+        subprocess.run(["cc", *flags, "-lssl", "-lcrypto", "-lpthread"], check=True)
+
+    # -- measuring ------------------------------------------------------------------
+
+    def cpu(self) -> Cpu:
+        """Say what daemon and store have worked so far."""
+        assert self.daemon.process is not None
+        daemon = self.daemon.process.pid
+        return Cpu(_seconds(daemon), sum(_seconds(child) for child in _children(daemon)))
+
+    def load(
+        self,
+        how: str,
+        threads: int,
+        seconds: float = 10.0,
+        limit: int = 0,
+        first: int = 0,
+        count: int | None = None,
+        during: Callable[[], object] = lambda: None,
+    ) -> tuple[dict[str, Any], Cpu]:
+        """
+        Let devices connect; what they saw, and what it cost.
+
+        :param how: ``session``, ``resume`` or ``keepalive``; see load.c.
+        :param limit: operations, 0 for as many as there is time for.
+        :param during: is called when they have begun.
+        """
+        words = [
+            *(*pinned(LOAD_CORE), self._load, how, "127.0.0.1", self.daemon.port, threads),
+            *(seconds, limit, self.folder, first, count or self.count, self.folder / "udids"),
+        ]
+        with subprocess.Popen(
+            list(map(str, words)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as devices:
+            assert devices.stdout is not None
+            assert devices.stdin is not None
+            if how == "resume":
+                assert devices.stdout.readline() == "ready\n"
+            before = self.cpu()
+            devices.stdin.write("\n")
+            devices.stdin.close()
+            during()
+            seen = json.loads(devices.stdout.read())
+        return seen, self.cpu() - before
+
+
+@contextmanager
+def stage(
+    devices: int, options: dict[str, str] | None = None, profile: str = ""
+) -> Iterator[Stage]:
+    """A stage that is up, for as long as the block."""
+    one = Stage(devices, options, profile)
+    try:
+        one.start()
+        yield one
+    finally:
+        one.close()
+
+
+def command(uuid: str) -> Command:
+    """Make a command of the usual size."""
+    queries = "DeviceName OSVersion BuildVersion ModelName Model ProductName SerialNumber".split()
+    return build_command("DeviceInformation", {"Queries": queries}, uuid)
+
+
+def row(name: str, seen: dict[str, Any], cost: Cpu, raw: float) -> Sequence[object]:
+    """
+    Spell one run.
+
+    :param raw: seconds of the limit that the cost is compared with.
+    """
+    done = seen["operations"] or 1
+    each = cost.daemon / done
+    return (
+        *(name, f"{done:,}", f"{done / seen['seconds']:,.0f}"),
+        *(f"{each * 1e6:,.0f}", f"{cost.store / done * 1e6:,.0f}", f"{each / raw:.2f}"),
+        *(f"{seen['p50']:.1f}", f"{seen['p95']:.1f}", f"{seen['p99']:.1f}"),
+        seen["failed"] + seen["refused"],
+    )
+
+
+HEADERS = (
+    *("run", "operations", "a second", "daemon CPU µs", "store CPU µs", "daemon / limit"),
+    *("p50 ms", "p95 ms", "p99 ms", "failed"),
+)
+
+
+class _Wall:
+    """The clock on the wall, as a store wants it."""
+
+    def seconds(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+
+def _seconds(process: int) -> float:
+    total = 0
+    for task in Path(f"/proc/{process}/task").iterdir():
+        total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def _children(process: int) -> list[int]:
+    path = Path(f"/proc/{process}/task/{process}/children")
+    return [int(each) for each in path.read_text().split()]
