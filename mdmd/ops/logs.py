@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, cast
 
@@ -26,6 +27,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 _FIELD = re.compile(r"\{(\w+)")
+_FANCY = re.compile(r"\{(?!\w+\})|\{\{|\}\}")  # anything but {name}
+_SAYS = (str, int, float, type(None))
+_TWISTED = frozenset(("isError", "system", "time", "format", "printed"))
 _PLAIN = re.compile(r'[^\s"=]+')
 
 
@@ -99,12 +103,12 @@ class Logs:
 
 def text_line(event: LogEvent) -> str:
     """Spell an event for people."""
-    text = formatEvent(event) or ""
-    facts = _facts(event)
-    shown = set(_FIELD.findall(event.get("log_format") or ""))
-    more = "".join(f" {name}={_value(facts[name])}" for name in facts if name not in shown)
+    shown, text = _shown(event)
+    more = "".join(
+        f" {name}={_value(value)}" for name, value in _facts(event).items() if name not in shown
+    )
     line = f"{_time(event)} {_level(event):<8} {_room(event)}: {' '.join(text.split())}{more}\n"
-    return line + _traceback(event)
+    return line + _traceback(event) if "log_failure" in event else line
 
 
 def json_line(event: LogEvent) -> str:
@@ -113,7 +117,7 @@ def json_line(event: LogEvent) -> str:
         "time": _time(event),
         "level": _level(event),
         "room": _room(event),
-        "text": formatEvent(event) or "",
+        "text": _shown(event)[1],
         **_facts(event),
     }
     trace = _traceback(event)
@@ -122,13 +126,32 @@ def json_line(event: LogEvent) -> str:
     return json.dumps(line, default=str) + "\n"
 
 
+def _shown(event: LogEvent) -> tuple[frozenset[str], str]:
+    """Say which facts the text shows, and the text."""
+    template = event.get("log_format") or ""
+    shown, simple = _fields(template)
+    if simple:
+        # Twisted's own way takes five times as long, and every request has a line.
+        try:
+            return shown, template.format_map(event)
+        except Exception:
+            return shown, formatEvent(event)  # which says what is wrong
+    return shown, formatEvent(event) or ""
+
+
+@lru_cache(maxsize=1000)
+def _fields(template: str) -> tuple[frozenset[str], bool]:
+    """Say which fields a template has, and whether they are names and nothing else."""
+    shown = frozenset(_FIELD.findall(template))
+    return shown, not _FANCY.search(template)
+
+
 def _facts(event: LogEvent) -> dict[str, object]:
     """Take what the event says besides its text; objects of the program are none of it."""
     return {
         name: value
         for name, value in event.items()
-        if not name.startswith("log_") and isinstance(value, str | int | float | None)
-        if name not in ("isError", "system", "time", "format", "printed")
+        if name[:4] != "log_" and isinstance(value, _SAYS) and name not in _TWISTED
     }
 
 
@@ -138,8 +161,13 @@ def _value(value: object) -> str:
 
 
 def _time(event: LogEvent) -> str:
-    moment = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+    seconds, part = divmod(event.get("log_time", 0.0), 1)
+    return f"{_second(int(seconds))}.{int(part * 1000):03}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _level(event: LogEvent) -> str:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+import hiredis
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
@@ -26,14 +27,8 @@ class StillLoading(StoreUnavailable):
 
 def encode(words: Iterable[Word]) -> bytes:
     """Write one command as the protocol wants it."""
-    parts = []
-    for word in words:
-        if isinstance(word, str):
-            word = word.encode()
-        elif isinstance(word, int):
-            word = b"%d" % word
-        parts.append(b"$%d\r\n%b\r\n" % (len(word), word))
-    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+    command: bytes = hiredis.pack_command(tuple(words))  # type: ignore[arg-type]  # its stub
+    return command
 
 
 class Wire(RedisProtocol):  # type: ignore[misc]  # it has no types
