@@ -1,7 +1,7 @@
 """
-What a device's whole visit costs: TLS with a client certificate, Idle, command, Acknowledged, close.
+What a device's whole visit costs: TLS, Idle, command, Acknowledged, close.
 
-Each device has one command before each round, so that a visit is always the
+The device shows its client certificate. Each device has one command before each round, so that a visit is always the
 same; once with full handshakes, once with resumed ones.
 """
 

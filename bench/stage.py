@@ -203,7 +203,7 @@ def stage(
 
 def command(uuid: str) -> Command:
     """Make a command of the usual size."""
-    queries = "DeviceName OSVersion BuildVersion ModelName Model ProductName SerialNumber".split()
+    queries = ["DeviceName", "OSVersion", "BuildVersion", "ModelName", "Model", "SerialNumber"]
     return build_command("DeviceInformation", {"Queries": queries}, uuid)
 
 
