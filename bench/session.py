@@ -1,8 +1,8 @@
 """
 What a device's whole visit costs: TLS, Idle, command, Acknowledged, close.
 
-The device shows its client certificate. Each device has one command before each round, so that a visit is always the
-same; once with full handshakes, once with resumed ones.
+Devices show their client certificates. Each has one command before each round, so
+that a visit is always the same; once with full handshakes, once with resumed ones.
 """
 
 import argparse

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import attrs
-from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -174,7 +173,6 @@ class APITests(SynchronousTestCase):
         self.unlocked: list[dict[str, str]] = []
         self.feed = FakeFeed()
         self.site = self.make(KEY)
-        self.treq = StubTreq(self.site.resource)
 
     def make(self, key: str) -> Any:
         return make_api(
@@ -202,17 +200,21 @@ class APITests(SynchronousTestCase):
         if isinstance(self.ping_gives, Deferred):
             await self.ping_gives
 
-    def ask(self, method: str, path: str, body: bytes = b"", **options: Any) -> tuple[int, Any]:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        auth: tuple[str, str] | None = ("nanomdm", KEY),
+    ) -> tuple[int, Any]:
         """Ask with the key, return status and decoded JSON."""
-        options.setdefault("auth", ("nanomdm", KEY))
-        url = f"http://localhost{path}"
-        response = self.successResultOf(
-            self.treq.request(method, url, data=body or None, **options)
-        )
-        content = self.successResultOf(response.content())
-        (content_type,) = response.headers.getRawHeaders("Content-Type")
-        self.assertEqual(content_type, "application/json; charset=utf-8")
-        return response.code, json.loads(content)
+        credentials = "" if auth is None else base64.b64encode(":".join(auth).encode()).decode()
+        headers = {"Authorization": f"Basic {credentials}"} if auth is not None else {}
+        wire = Wire(self.site)
+        reply = wire.ask(method, path, body, **headers)
+        wire.lose()
+        self.assertEqual(reply.headers["content-type"], "application/json; charset=utf-8")
+        return reply.status, json.loads(reply.body)
 
 
 class KeyTests(APITests):
@@ -270,7 +272,7 @@ class KeyTests(APITests):
 
     def test_empty_key(self) -> None:
         """A server without a key lets nobody in."""
-        self.treq = StubTreq(self.make("").resource)
+        self.site = self.make("")
         self.assertEqual(self.ask("GET", "/v1/queue/U-1", auth=("nanomdm", ""))[0], 401)
 
     def test_open_paths(self) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.web.resource import Resource
 
 from mdmd.errors import NotHere
 from mdmd.web.api_call import Call, Route, matching
@@ -82,7 +81,7 @@ class Guesses:
         peer.waiting -= 1
 
 
-class ApiLeaf(Resource):
+class ApiLeaf:
     """
     The whole site: finds the route, sees to the key, answers.
 
@@ -90,27 +89,24 @@ class ApiLeaf(Resource):
     :param key: the password of everybody; an empty one lets nobody in.
     """
 
-    isLeaf = True
-
     def __init__(
         self, routes: tuple[Route, ...], api: object, key: str, clock: Clock, edge: Edge
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self._routes = routes
         self._api = api
         self._key = key.encode()
         self._guesses = Guesses(clock)
         self._edge = edge
 
-    def render(self, request: LimitedRequest) -> int:
+    def render(self, request: LimitedRequest) -> None:
         facts: Facts = {
             "kind": "api",
             "peer": peer_of(request.client),
         }
-        return self._edge.answer(request, self._answer(request, facts), facts)
+        self._edge.answer(request, self._answer(request, facts), facts)
 
     async def _answer(self, request: LimitedRequest, facts: Facts) -> Answer:
-        body = request.content.read()
+        body = request.body
         facts["bytes_in"] = len(body)
         routes = matching(self._routes, request.path)
         if not any(route.open for route, _ in routes):

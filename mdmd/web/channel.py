@@ -1,40 +1,43 @@
 """
 One HTTP/1.1 connection with limits, and the site that counts them.
 
-Twisted reads the protocol; this module says how long, how large and how many.
-There is one timer per connection and it is only looked at, not moved, by each
-request:
+:mod:`mdmd.web.http1` reads the requests; this module says how long, how large and
+how many. There is one timer per connection and it is only looked at, not moved,
+by each request:
 
 - a new connection, and a request from its first byte on, has ``request_timeout``;
 - between requests a connection may rest for ``idle_timeout``;
 - while we answer there is no limit: the store has its own;
 - a connection that we end has ``LINGER`` seconds to agree.
+
+Requests are answered one after the other, and only while the client takes the
+answers; what it sends meanwhile is not read beyond ``AHEAD`` bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
-from io import BytesIO
-from itertools import count
-from typing import Any
+from functools import lru_cache
+from typing import Any, Protocol
 
 import attrs
 from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProtocolFactory, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, Request
-from twisted.web.resource import Resource
-from twisted.web.server import Site
-from zope.interface import implementer_only
+from twisted.web.http import RESPONSES, parse_qs
+from zope.interface import implementer
 
+from mdmd.web.http1 import MAX_LINE, Head, MalformedError, OversizedError, Reader
 from mdmd.web.respond import Clock, Delayed, plain, wide_event
 
 log = Logger()
 
 LINGER = 5.0  # seconds for the other side to close too, after we did
-_LENGTH_DIGITS = 18  # of a Content-Length; int() of thousands of them raises
+AHEAD = 65536  # bytes that a client may send before it has its answer
 
 
 @attrs.frozen
@@ -45,7 +48,7 @@ class Limits:
     request_timeout: float = 30.0  # seconds, first byte to last
     idle_timeout: float = 60.0  # seconds between requests
     connections: int = 20_000
-    line: int = 16_384  # bytes; SCEP by GET has its message in the request line
+    line: int = MAX_LINE  # bytes of the request line
 
 
 class _Phase(Enum):
@@ -55,59 +58,89 @@ class _Phase(Enum):
     CLOSING = auto()
 
 
-class _OversizedError(Exception):
-    """A chunked body grew beyond the limit; never leaves this module."""
+class Renders(Protocol):
+    """What a site is made of: the one resource that reads the path itself."""
+
+    def render(self, request: "LimitedRequest") -> object:
+        """Begin to answer; the answer comes by :meth:`LimitedRequest.reply`."""
 
 
-class LimitedRequest(Request):
-    """A request whose body is kept in memory, and never parsed as a form."""
+class Headers:
+    """The headers of a request, asked for as twisted.web asks."""
 
-    channel: "Channel"
-    content: Any
+    def __init__(self, values: Mapping[bytes, list[bytes]]) -> None:
+        self._values = values
 
-    def __init__(self, channel: "Channel", *_: object) -> None:
-        super().__init__(channel, parsePOSTFormSubmission=False)
-        self._left = channel.site.limits.body
+    def getRawHeaders(self, name: bytes, default: Sequence[bytes] = ()) -> Sequence[bytes]:
+        """Give the values of a header in order."""
+        return self._values.get(name.lower(), default)
 
-    def gotLength(self, length: int | None) -> None:
-        """Begin the body; Channel has looked at the length already."""
-        self.content = BytesIO()
 
-    def handleContentChunk(self, data: bytes) -> None:
-        """Take a part of the body."""
-        self._left -= len(data)
-        if self._left < 0:
-            raise _OversizedError
-        self.content.write(data)
+class LimitedRequest:
+    """
+    A whole request: its body is in memory, and never parsed as a form.
 
-    def process(self) -> None:
-        """Hand over to the resource; there is only one, and it reads the path itself."""
-        self.channel.site.resource.render(self)
+    :ivar channel: None once the client is gone.
+    :ivar path: the target without its query.
+    """
+
+    def __init__(self, channel: "Channel", head: Head, body: bytes) -> None:
+        self.channel: Channel | None = channel
+        self.client = channel.peer
+        self.method = head.method
+        self.path, _, self._query = head.target.partition(b"?")
+        self.requestHeaders = Headers(head.headers)
+        self.body = body
+        self._certificate = channel.peer_certificate
+
+    @property
+    def args(self) -> dict[bytes, list[bytes]]:
+        """The query, names to values."""
+        found: dict[bytes, list[bytes]] = parse_qs(self._query, keep_blank_values=True)  # type: ignore[no-untyped-call]
+        return found
+
+    def getClientAddress(self) -> object:
+        """Give the address of the other end of the connection."""
+        return self.client
 
     def peer_certificate(self) -> x509.Certificate | None:
         """Give the TLS client certificate, unchecked; None if none was shown."""
-        return self.channel.peer_certificate()
+        return self._certificate()
+
+    def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Answer, once; Content-Length and Connection are added."""
+        if self.channel is not None:
+            self.channel.reply(self, status, headers, body)
 
 
-class Channel(HTTPChannel):
+@implementer(IPushProducer)
+class Channel(TwistedProtocol):
     """One connection."""
 
-    site: "LimitedSite"
     transport: Any
-    timeOut = None  # Twisted's own timer stays off
-    _phase = _Phase.RESTING
-    _deadline: float | None = None  # by the site's clock
-    _timer: Delayed | None = None
-    _peer: x509.Certificate | None = None
+
+    def __init__(self, site: "LimitedSite", peer: IAddress | None) -> None:
+        self.site = site
+        self.peer: Any = peer
+        self.persistent = True
+        self._reader = Reader(site.limits.body, site.limits.line)
+        self._phase = _Phase.RESTING
+        self._deadline: float | None = None  # by the site's clock
+        self._timer: Delayed | None = None
+        self._certificate: x509.Certificate | None = None
+        self._request: LimitedRequest | None = None  # that is being answered
+        self._choked = False  # the client does not take our answers
+        self._ahead = False  # it has sent too much, and is not read
+        self._reading = False
 
     # -- life ------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """Begin to count and to watch."""
-        self.MAX_LENGTH = self.site.limits.line
-        self.totalHeadersSize = self.MAX_LENGTH + 16_384
         self.site.channels.add(self)
-        super().connectionMade()  # type: ignore[no-untyped-call]
+        if hasattr(self.transport, "setTcpNoDelay"):
+            self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
         self._enter(_Phase.RESTING, self.site.limits.request_timeout)
         self._watch()
 
@@ -123,14 +156,17 @@ class Channel(HTTPChannel):
                 peer=self.host(),
                 reason=_tls_reason(reason.value),
             )
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        if self._request is not None:
+            self._request.channel = None
         self._enter(_Phase.CLOSING, None)
         self.site.left(self)
 
     def loseConnection(self) -> None:
         """End it cleanly, or by force if the other side does not play along."""
         self._linger()
-        super().loseConnection()  # type: ignore[no-untyped-call]
+        # A transport with a producer waits for more to send.
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
 
     def leave(self) -> None:
         """End it now, or as soon as the request being answered is done."""
@@ -186,71 +222,96 @@ class Channel(HTTPChannel):
             return
         if self._phase is _Phase.RESTING:
             self._enter(_Phase.READING, self.site.limits.request_timeout)
-        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        self._reader.feed(data)
+        if self._phase is _Phase.READING and not self._choked:
+            self._read()
+        elif self._reader.pending > AHEAD and not self._ahead:
+            self._ahead = True
+            self.transport.pauseProducing()
 
-    def lineReceived(self, line: bytes) -> None:
-        """Take one line of a head, unless we have refused the request already."""
-        if self._phase is not _Phase.CLOSING:
-            super().lineReceived(line)  # type: ignore[no-untyped-call]
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """Refuse a line that no head of ours has."""
-        self.refuse(400, "header too long")
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """Take a part of a body."""
-        if self._phase is _Phase.CLOSING:
+    def _read(self) -> None:
+        """Answer what is there, one request after the other."""
+        if self._reading:  # an answer that was ready at once comes back here
             return
+        self._reading = True
         try:
-            super().rawDataReceived(data)
-        except _OversizedError:
-            self._oversized()
+            while self._phase is _Phase.READING and not self._choked:
+                request = self._next()
+                if request is None:
+                    break
+                self._enter(_Phase.ANSWERING, None)
+                self._request = request
+                self.site.resource.render(request)
+        except MalformedError as error:
+            self.refuse(400, str(error))
+        except OversizedError:
+            self.site.oversized(self.host())
+            self.refuse(400, "the body is too large")
+        finally:
+            self._reading = False
 
-    def headerReceived(self, line: bytes) -> bool:
-        """Take one header; those that say where the body ends must be beyond doubt."""
-        if line[:1] not in b"cCtT":
-            return bool(super().headerReceived(line))  # type: ignore[no-untyped-call]
-        name, _, value = line.partition(b":")
-        name, value = name.lower(), value.strip(b" \t")
-        if name == b"content-length" and len(value) > _LENGTH_DIGITS:
-            self.refuse(400, "bad Content-Length")
-            return False
-        if name == b"transfer-encoding" and (
-            value.lower() != b"chunked" or self._version != b"HTTP/1.1"
-        ):
-            self.refuse(400, "bad Transfer-Encoding")
-            return False
-        return bool(super().headerReceived(line))  # type: ignore[no-untyped-call]
+    def _next(self) -> LimitedRequest | None:
+        reader = self._reader
+        head = reader.head
+        if head is None:
+            head = reader.read_head()
+            if head is None:
+                return None
+            if head.waits and not reader.pending:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = reader.read_body()
+        if body is None:
+            return None
+        self.persistent = self.persistent and head.persistent
+        return LimitedRequest(self, head, body)
 
-    def allHeadersReceived(self) -> None:
-        """Decide by the head alone, before a body is read or a 100 is sent."""
-        hosts = self.requests[-1].requestHeaders.getRawHeaders(b"Host", [])
-        if len(hosts) > 1 or (not hosts and self._version == b"HTTP/1.1"):
-            self.refuse(400, "one Host header is needed")
-        elif self.length is not None and self.length > self.site.limits.body:
-            self._oversized()
+    # -- the client takes our answers, or does not ----------------------------------
+
+    def pauseProducing(self) -> None:
+        """Begin nothing new: what we wrote is not taken."""
+        self._choked = True
+
+    def resumeProducing(self) -> None:
+        """Go on."""
+        self._choked = False
+        if self._phase is _Phase.READING:
+            self._read()
+
+    def stopProducing(self) -> None:
+        """Note that the transport is gone; connectionLost says the rest."""
+        self._choked = True
+
+    # -- answering -------------------------------------------------------------
+
+    def reply(
+        self,
+        request: LimitedRequest,
+        status: int,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> None:
+        """Write an answer in one piece, then rest, or go on with what came meanwhile."""
+        lines = [_status_line(status), *(_header(*header) for header in headers)]
+        lines.append(b"Content-Length: %d\r\n" % len(body))
+        lines.append(b"\r\n" if self.persistent else b"Connection: close\r\n\r\n")
+        if request.method != b"HEAD":
+            lines.append(body)
+        self.transport.write(b"".join(lines))
+        self._request = None
+        if not self.persistent:
+            self.loseConnection()
+            return
+        if self._reader.pending:
+            self._enter(_Phase.READING, self.site.limits.request_timeout)
         else:
-            super().allHeadersReceived()  # type: ignore[no-untyped-call]
-
-    def allContentReceived(self) -> None:
-        """Answer the request; from here on the time is ours."""
-        if self._phase is not _Phase.CLOSING:
-            self._enter(_Phase.ANSWERING, None)
-            super().allContentReceived()  # type: ignore[no-untyped-call]
-
-    def requestDone(self, request: Request) -> None:
-        """Rest, or go on with what the client sent meanwhile."""
-        self._enter(_Phase.RESTING, self.site.limits.idle_timeout)
-        super().requestDone(request)  # type: ignore[no-untyped-call]
+            self._enter(_Phase.RESTING, self.site.limits.idle_timeout)
+        if self._ahead:
+            self._ahead = False
+            self.transport.resumeProducing()
+        if self._reader.pending:
+            self._read()
 
     # -- refusing --------------------------------------------------------------
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        self.refuse(400, "bad request")
-
-    def _oversized(self) -> None:
-        self.site.oversized(self.host())
-        self.refuse(400, "the body is too large")
 
     def refuse(self, status: int, text: str) -> None:
         """Answer a request that is not read to its end, and end the connection."""
@@ -259,13 +320,13 @@ class Channel(HTTPChannel):
         self.site.counts.bad += 1
         body, content_type = plain(text)
         self.transport.write(
-            b"HTTP/1.1 %d Bad Request\r\nContent-Type: %b\r\nContent-Length: %d\r\n"
-            b"Connection: close\r\n\r\n%b" % (status, content_type.encode(), len(body), body)
+            b"%bContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+            % (_status_line(status), content_type.encode(), len(body), body)
         )
-        # The command and path are there only if the first line was.
+        head = self._reader.head
         wide_event(
-            getattr(self, "_command", b"?"),
-            getattr(self, "_path", b"?").partition(b"?")[0],
+            b"?" if head is None else head.method,
+            b"?" if head is None else head.target.partition(b"?")[0],
             status,
             {"peer": self.host(), "reason": text},
         )
@@ -277,7 +338,7 @@ class Channel(HTTPChannel):
         tcp = ITCPTransport.providedBy(self.transport)
         if tcp and not ISSLTransport.providedBy(self.transport):
             self._linger()
-            self._networkProducer.unregisterProducer()
+            self.transport.unregisterProducer()
             self.transport.loseWriteConnection()
         else:
             self.loseConnection()
@@ -286,15 +347,15 @@ class Channel(HTTPChannel):
 
     def host(self) -> str:
         """Give the peer's address, for the log."""
-        return peer_of(self.getPeer())  # type: ignore[no-untyped-call]
+        return peer_of(self.peer)
 
     def peer_certificate(self) -> x509.Certificate | None:
         """Give the TLS client certificate, unchecked; it can't change while connected."""
-        if self._peer is None and ISSLTransport.providedBy(self.transport):
+        if self._certificate is None and ISSLTransport.providedBy(self.transport):
             connection: SSL.Connection | None = self.transport.getHandle()
             if connection is not None:
-                self._peer = connection.get_peer_certificate(as_cryptography=True)
-        return self._peer
+                self._certificate = connection.get_peer_certificate(as_cryptography=True)
+        return self._certificate
 
 
 @attrs.define
@@ -306,51 +367,35 @@ class Counts:
     bad: int = 0  # requests refused before they were read
 
 
-@implementer_only(IProtocolFactory)  # Site would offer HTTP/2 to TLS, and its limits are others
-class LimitedSite(Site):
+class LimitedSite(Factory):
     """
     A site of one resource.
 
     :param too_large: is told of an oversized body and the peer's address.
     """
 
-    protocol = Channel  # type: ignore[assignment]
-    requestFactory = LimitedRequest  # type: ignore[assignment]
     noisy = False
-    reactor: Clock  # type: ignore[assignment]
 
     def __init__(
         self,
-        resource: Resource,
+        resource: Renders,
         reactor: Clock,
         limits: Limits,
         too_large: Callable[[str], object] = lambda peer: None,
     ) -> None:
-        super().__init__(  # type: ignore[no-untyped-call]
-            resource, reactor=reactor, parsePOSTFormSubmission=False
-        )
-        self.timeOut = None
+        self.resource = resource
+        self.reactor = reactor
         self.limits = limits
         self.oversized = too_large
         self.channels: set[Channel] = set()
         self.counts = Counts()
-        self.request_numbers = count(1)
         self._told = float("-inf")
         self._empty: list[Deferred[None]] = []
 
-    def startFactory(self) -> None:
-        """Begin; Twisted's access log is not ours."""
-
-    def stopFactory(self) -> None:
-        """End, likewise."""
-
-    def log(self, request: Request) -> None:
-        """Leave it to :mod:`mdmd.web.respond`."""
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
+    def buildProtocol(self, addr: IAddress | None) -> Channel | None:
         """Take a connection, or None: there are too many."""
         if len(self.channels) < self.limits.connections:
-            return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+            return Channel(self, addr)
         self.counts.turned_away += 1
         now = self.reactor.seconds()
         if now - self._told >= 1:
@@ -394,6 +439,17 @@ class LimitedSite(Site):
 def peer_of(address: object) -> str:
     """Spell a peer's address; a unix socket's has none."""
     return str(getattr(address, "host", "unix"))
+
+
+@lru_cache(maxsize=1000)
+def _header(name: bytes, value: bytes) -> bytes:
+    # What comes from elsewhere, such as Apple's content type, must not begin a line of its own.
+    return b"%b: %b\r\n" % (name, b" ".join(value.splitlines()))
+
+
+@lru_cache(maxsize=100)
+def _status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (status, RESPONSES.get(status, b"-"))
 
 
 def _tls_reason(error: BaseException | None) -> str:

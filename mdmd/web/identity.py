@@ -19,7 +19,6 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 from cryptography import x509
-from twisted.web.http_headers import Headers
 
 from mdmd.errors import BadCertificate, BadSignature, NoIdentity
 from mdmd.interfaces import Identity
@@ -37,11 +36,18 @@ class Source(StrEnum):
     HEADER = "header"
 
 
+class HasHeaders(Protocol):
+    """The headers of a request."""
+
+    def getRawHeaders(self, name: bytes, default: Sequence[bytes]) -> Sequence[bytes]:
+        """Give the values of a header in order."""
+
+
 class Shows(Protocol):
     """What is asked of a request."""
 
     @property
-    def requestHeaders(self) -> Headers:
+    def requestHeaders(self) -> HasHeaders:
         """All headers."""
 
     def peer_certificate(self) -> x509.Certificate | None:
@@ -178,7 +184,7 @@ def read_header(value: bytes) -> x509.Certificate:
     return load_certificate(unquote_to_bytes(value))
 
 
-def _only(headers: Headers, name: str) -> bytes | None:
+def _only(headers: HasHeaders, name: str) -> bytes | None:
     """Give a header's value, None if it is not there; two of them would be somebody's trick."""
     values = headers.getRawHeaders(name.encode("ascii"), [])
     if len(values) > 1:

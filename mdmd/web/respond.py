@@ -6,15 +6,15 @@ gets told about the inside.
 """
 
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
-from twisted.web.http import Request, datetimeToString
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.http import datetimeToString
 
 from mdmd import errors
 
@@ -41,6 +41,17 @@ class Clock(Protocol):
 
     def callLater(self, delay: float, call: Callable[..., object], *args: object) -> Delayed:
         """Call after some seconds."""
+
+
+class Asks(Protocol):
+    """A request of :mod:`mdmd.web.channel`, as it is answered."""
+
+    method: bytes
+    path: bytes
+    channel: Any  # None once the client is gone
+
+    def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Answer, once."""
 
 
 STATUS: Mapping[type[BaseException], int] = {
@@ -145,19 +156,16 @@ class Edge:
     jitter: Callable[[], float]
     spell: Callable[[str], tuple[bytes, str]] = plain
 
-    def answer(self, request: Request, story: Coroutine[Any, Any, Answer], facts: Facts) -> int:
+    def answer(self, request: Asks, story: Coroutine[Any, Any, Answer], facts: Facts) -> None:
         """
-        Answer with what ``story`` returns or raises; for ``Resource.render`` to return.
+        Answer with what ``story`` returns or raises.
 
         :param facts: the story may add to it while it runs; it is logged at the end.
         """
         done = Deferred.fromCoroutine(self._tell(request, story, facts))
         done.addErrback(lambda failure: log.failure("could not answer a request", failure))
-        return NOT_DONE_YET
 
-    async def _tell(
-        self, request: Request, story: Coroutine[Any, Any, Answer], facts: Facts
-    ) -> None:
+    async def _tell(self, request: Asks, story: Coroutine[Any, Any, Answer], facts: Facts) -> None:
         began = self.clock.seconds()
         method, path = request.method, request.path
         try:
@@ -194,17 +202,16 @@ class Edge:
         return least + math.floor(self.jitter() * (most - least + 1))
 
 
-def send(request: Request, answer: Answer, now: float) -> None:
+def send(request: Asks, answer: Answer, now: float) -> None:
     """Write the whole answer and end the request; ``now`` is seconds since the epoch."""
-    request.setResponseCode(answer.status)
-    headers = request.responseHeaders
-    headers.setRawHeaders(b"Date", [datetimeToString(now)])  # type: ignore[no-untyped-call]
-    headers.setRawHeaders(b"Content-Length", [b"%d" % len(answer.body)])
+    headers = [(b"Date", _date(int(now)))]
     if answer.content_type:
-        headers.setRawHeaders(b"Content-Type", [answer.content_type.encode("ascii")])
-    for name, value in answer.headers:
-        headers.setRawHeaders(name, [value])
-    if not request.channel.persistent:
-        headers.setRawHeaders(b"Connection", [b"close"])
-    request.write(answer.body)  # type: ignore[no-untyped-call]
-    request.finish()  # type: ignore[no-untyped-call]
+        headers.append((b"Content-Type", answer.content_type.encode("ascii")))
+    headers += answer.headers
+    request.reply(answer.status, headers, answer.body)
+
+
+@lru_cache(maxsize=4)
+def _date(now: int) -> bytes:
+    date: bytes = datetimeToString(now)  # type: ignore[no-untyped-call]
+    return date

@@ -22,7 +22,6 @@ from typing import Protocol
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.web.resource import Resource
 
 from mdmd.errors import BadCertificate, BadMessage, BadSCEP, MdmdError, NoIdentity, WrongIdentity
 from mdmd.interfaces import Identity
@@ -145,7 +144,7 @@ class _Device:
 
     async def answer(self, request: LimitedRequest, facts: Facts) -> Answer:
         """Find the story by path and method, and tell it."""
-        body = request.content.read()
+        body = request.body
         facts["bytes_in"] = len(body)
         match request.path:
             case b"/connect" | b"/checkin":
@@ -221,23 +220,20 @@ class _Device:
             raise
 
 
-class _Leaf(Resource):
-    isLeaf = True
-
+class _Leaf:
     def __init__(self, device: _Device, edge: Edge, name: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self._device = device
         self._edge = edge
         self._name = name
         self._number = 0
 
-    def render(self, request: LimitedRequest) -> int:
+    def render(self, request: LimitedRequest) -> None:
         self._number += 1
         facts: Facts = {
             "request": f"{self._name}-{self._number:x}",
             "peer": peer_of(request.client),
         }
-        return self._edge.answer(request, self._device.answer(request, facts), facts)
+        self._edge.answer(request, self._device.answer(request, facts), facts)
 
 
 def make_site(
@@ -295,7 +291,7 @@ def _claimed(body: bytes) -> EnrollmentID | None:
 
 
 def _argument(request: LimitedRequest, name: bytes) -> bytes:
-    values: list[bytes] = request.args.get(name, [])
+    values = request.args.get(name, [])
     return values[0] if values else b""
 
 
