@@ -12,6 +12,7 @@ import http2 from 'node:http2';
 const config = JSON.parse(process.argv[2]);
 const seen = {};        // token: how often its whole request was read and taken on
 const topics = {};      // topic in the request: topic (UID) of the client's certificate
+const serials = {};     // of a client's certificate: how many connections showed it
 const bad = [];         // requests that Apple would refuse
 let requests = 0, sessions = 0, most = 0, open = 0;
 const plan = [...(config.plan ?? [])].sort((a, b) => a.at - b.at);
@@ -34,6 +35,8 @@ server.on('session', (session) => {
   sessions += 1;
   session.lastTaken = Infinity;
   session.topic = session.socket.getPeerCertificate().subject?.UID ?? '';
+  const { serialNumber } = session.socket.getPeerCertificate();
+  serials[serialNumber] = (serials[serialNumber] ?? 0) + 1;
   session.port = session.socket.remotePort;
   session.on('error', () => {});
 });
@@ -91,6 +94,6 @@ server.listen(config.port ?? 0, '127.0.0.1', () => {
   process.stdout.write(JSON.stringify({ port: server.address().port }) + '\n');
 });
 process.stdin.on('end', () => {
-  process.stdout.write(JSON.stringify({ seen, topics, bad, sessions, requests, most }) + '\n', () => process.exit(0));
+  process.stdout.write(JSON.stringify({ seen, topics, serials, bad, sessions, requests, most }) + '\n', () => process.exit(0));
 });
 process.stdin.resume();

@@ -35,21 +35,22 @@ class TwoDaemons(StoreCase):
         self.authority = Authority(self.folder)
         self.killed_at = 0.0
 
-    async def enroll(self, count: int) -> None:
-        """Enroll devices and queue one command on all of them."""
+    async def enroll(self, count: int, again: bool = False) -> None:
+        """Enroll devices and queue one command on all of them; ``again``: only the command."""
         talkers = [Talker(self.store, EnrollmentID(udid(n)), certificate(n)) for n in range(count)]
 
         async def one(number: int) -> None:
             await talkers[number].authenticate()
             await talkers[number].token_update(token=number.to_bytes(32, "big"))
 
-        await gatherResults([Deferred.fromCoroutine(one(n)) for n in range(count)])
+        if not again:
+            await gatherResults([Deferred.fromCoroutine(one(n)) for n in range(count)])
         await self.store.fleet.enqueue(
-            command("C-1"), [each.enrollment for each in talkers], Policy()
+            command(f"C-{again}"), [each.enrollment for each in talkers], Policy()
         )
 
-    async def daemon(self, port: int) -> Program:
-        """Start a process that does a daemon's pushes."""
+    def daemon(self, port: int) -> Program:
+        """Start a process that does a daemon's pushes; it says a line when it does."""
         config = {
             "redis": self.server.url,
             "apns": port,
@@ -59,8 +60,23 @@ class TwoDaemons(StoreCase):
         }
         program = Program(sys.executable, "-m", "tests.wakerproc", json.dumps(config))
         self.addCleanup(lambda: Deferred.fromCoroutine(program.kill()))
-        await program.line()
         return program
+
+    async def install(self) -> None:
+        """Put a new push certificate into the store."""
+        certificate, key, not_after = self.authority.push_pair(TOPIC)
+        await self.store.certificates.put(TOPIC, certificate, key, not_after)
+
+    async def apns(self, plan: list[dict[str, Any]]) -> NodeApns:
+        """Start node's APNs."""
+        apns = await NodeApns(self.authority, delay=20, plan=plan).start(self.told)
+        self.addCleanup(lambda: Deferred.fromCoroutine(apns.program.kill()))
+        return apns
+
+    async def until_pushed(self) -> None:
+        """Wait until nobody is due in the next minute."""
+        while (await self.store.push.next_due() or 0) < (time.time() + 60) * 1000:
+            await deferLater(reactor, 0.1)
 
     def told(self, line: Any) -> None:
         """Kill the first daemon in the middle of its pushes."""
@@ -70,18 +86,12 @@ class TwoDaemons(StoreCase):
 
     async def test_one_is_killed(self) -> None:
         """Each due push is sent by one of them; what the dead one had claimed follows soon."""
-        certificate, key, not_after = self.authority.push_pair(TOPIC)
-        await self.store.certificates.put(TOPIC, certificate, key, not_after)
+        await self.install()
         await self.enroll(DEVICES)
-        apns = await NodeApns(
-            self.authority, delay=20, plan=[{"at": DEVICES // 3, "do": "freeze"}]
-        ).start(self.told)
-        self.addCleanup(lambda: Deferred.fromCoroutine(apns.program.kill()))
-        self.first, _ = await gatherResults(
-            [Deferred.fromCoroutine(self.daemon(apns.port)) for _ in range(2)]
-        )
-        while (await self.store.push.next_due() or 0) < (time.time() + 60) * 1000:
-            await deferLater(reactor, 0.1)
+        apns = await self.apns(plan=[{"at": DEVICES // 3, "do": "freeze"}])
+        self.first, second = self.daemon(apns.port), self.daemon(apns.port)
+        await gatherResults([self.first.line(), second.line()])
+        await self.until_pushed()
         took = time.monotonic() - self.killed_at
         report = await apns.report()
         twice = sum(count > 1 for count in report["seen"].values())
@@ -95,4 +105,20 @@ class TwoDaemons(StoreCase):
             f"{DEVICES} devices, two daemons, one killed: all were pushed {took:.1f} s after it, "
             f"{twice} twice (sent by the dead one, which could not record it)"
         )
-        print(told, file=sys.stderr)
+        print(f"told: {told}", file=sys.stderr)
+
+    async def test_renewed_certificate(self) -> None:
+        """A certificate that is put into the store is used by the next push of every daemon."""
+        await self.install()
+        await self.enroll(DEVICES // 2)
+        apns = await self.apns(plan=[])
+        await gatherResults([self.daemon(apns.port).line() for _ in range(2)])
+        await self.until_pushed()
+        await self.install()
+        await self.enroll(DEVICES // 2, again=True)
+        await self.until_pushed()
+        report = await apns.report()
+        used = sorted(report["serials"].values())
+        self.assertEqual(len(used), 2)
+        self.assertEqual(used, [2, 2], report)  # two connections each, one a daemon
+        self.assertEqual(set(report["seen"].values()), {2})

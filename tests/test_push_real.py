@@ -230,7 +230,7 @@ class Faults(Case):
             f"{unknown} of unknown fate sent again ({twice} of them came twice), "
             f"{gave_up} handed back to be tried later"
         )
-        print(told, file=sys.stderr)
+        print(f"told: {told}", file=sys.stderr)
         self.assertLess(gave_up, PUSHES // 50)
 
 
@@ -273,6 +273,15 @@ class Tls(Case):
         """A server that does not speak HTTP/2 is said so."""
         outcome = await self.refusal(await self.s_server("localhost", "-alpn", "http/1.1"))
         self.assertRegex(outcome.reason, "HTTP/2|no application protocol")
+
+    async def test_old_tls(self) -> None:
+        """Nothing older than TLS 1.2 is spoken."""
+        outcome = await self.refusal(
+            await self.s_server(
+                "localhost", "-alpn", "h2", "-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0"
+            )
+        )
+        self.assertIn("protocol version", outcome.reason)
 
     async def test_expired_push_certificate(self) -> None:
         """APNs' refusal of an expired client certificate is told in its words."""

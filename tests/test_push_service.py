@@ -85,11 +85,33 @@ class Sending(Case):
         self.begin(OTHER)
         outcomes = self.push()
         self.assertIn("no push certificate", outcomes[0].reason)
+        self.push(5)
+        self.assertEqual(self.apns.alarms, [(TOPIC, outcomes[0].reason)])
         self.apns.certificates.renew(TOPIC)
         self.apns.pass_time(1)
         outcomes = self.push()
         self.apns.answer_all()
         self.assertEqual(self.decisions(outcomes), {Decision.DELIVERED})
+        self.assertEqual(self.apns.alarms[1:], [(TOPIC, "")])
+
+    def test_unusable_certificate(self) -> None:
+        """One that can't be read is an alarm, not a crash; the next one is used."""
+        self.begin()
+        version, certificate, _, not_after = self.apns.certificates.held[TOPIC]
+        self.apns.certificates.held[TOPIC] = version, certificate, b"no key", not_after
+        (outcome,) = self.push()
+        self.assertIs(outcome.decision, Decision.ALARM)
+        self.assertEqual(len(self.apns.alarms), 1)
+        self.apns.certificates.renew(TOPIC)
+        self.apns.pass_time(1)
+        outcomes = self.push()
+        self.apns.answer_all()
+        self.assertEqual(self.decisions(outcomes), {Decision.DELIVERED})
+        self.apns.certificates.held[TOPIC] = 9, certificate, b"no key", not_after
+        self.apns.pass_time(1)
+        outcomes = self.push()
+        self.apns.answer_all()
+        self.assertEqual(self.decisions(outcomes), {Decision.DELIVERED})  # with the one before
 
     def test_unsendable(self) -> None:
         """What can't be a notification never gets to APNs."""
@@ -338,6 +360,25 @@ class Failing(Case):
         self.push(10)
         self.apns.answer_all(400, b'{"reason":"BadMood"}')
         self.assertEqual(self.apns.alarms, [(TOPIC, "BadMood")])
+
+    def test_draining_without_answers(self) -> None:
+        """A connection that said goodbye and then nothing is closed with its last push's time."""
+        self.begin()
+        outcomes = self.push(3)
+        old = self.apns.link
+        old.peer.goaway(2**31 - 1)
+        self.apns.pass_time(DEADLINE + 2)
+        self.assertEqual(self.decisions(outcomes), {Decision.RETRY})
+        self.assertTrue(old.ended)
+
+    def test_what_is_over_is_forgotten(self) -> None:
+        """Pushes that ran out of time while nothing could be reached leave no memory behind."""
+        self.begin()
+        self.apns.hang = True
+        self.push(1000)
+        self.apns.pass_time(DEADLINE + 2)
+        (line,) = self.apns.service._lines.values()
+        self.assertEqual((len(line._queue), line._by_second), (0, {}))
 
     def test_goodbye_alarm(self) -> None:
         """A GOAWAY that speaks of the certificate is an alarm for all that waited."""

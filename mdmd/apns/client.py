@@ -27,6 +27,7 @@ log = Logger()
 
 CHECK_EVERY = 1.0  # seconds between two looks at the certificates' versions
 TICK = 0.5  # seconds
+_MOST_UNUSABLE = 100  # topics without a usable certificate that are told apart
 STOP_PATIENCE = 5.0  # seconds that stop() waits for answers
 
 
@@ -81,6 +82,8 @@ class PushService:
             settings.proxy,
         )
         self._lines: dict[str, Line] = {}
+        self._unusable: dict[str, str] = {}  # why there is no line, by topic
+        self._refused: dict[str, int] = {}  # versions that can't be used, by topic
         self._versions: Mapping[str, tuple[int, int]] = {}
         self._checked_at = float("-inf")
         self._checking: list[Deferred[None]] | None = None  # who waits for the look in progress
@@ -137,9 +140,7 @@ class PushService:
         if self._stopping:
             return PushOutcome(Decision.RETRY, reason="the daemon is stopping")
         if topic not in self._versions:
-            return PushOutcome(
-                Decision.ALARM, reason=f"no push certificate for {topic} is installed"
-            )
+            return self._complain(topic, f"no push certificate for {topic} is installed")
         line = Line(
             topic,
             self._settings.authority,
@@ -152,12 +153,24 @@ class PushService:
         )
         try:
             await self._equip(line)
-        except (StoreUnavailable, StoreCorrupt, BadCertificate) as error:
-            reason = f"the push certificate of {topic} can't be had: {error}"
-            decision = Decision.RETRY if isinstance(error, StoreUnavailable) else Decision.ALARM
-            return PushOutcome(decision, reason=reason)
+        except StoreUnavailable as error:
+            return PushOutcome(Decision.RETRY, reason=f"no push certificate yet: {error}")
+        except (StoreCorrupt, BadCertificate) as error:
+            return self._complain(topic, f"the push certificate of {topic} is of no use: {error}")
+        if self._unusable.pop(topic, None):
+            self._alarmed(topic, "")
         # Another push may have been faster.
         return self._lines.setdefault(topic, line)
+
+    def _complain(self, topic: str, reason: str) -> PushOutcome:
+        """Say once what somebody has to mend."""
+        if self._unusable.get(topic) != reason:
+            if len(self._unusable) >= _MOST_UNUSABLE:  # topics are what devices said
+                self._unusable.clear()
+            self._unusable[topic] = reason
+            log.error("{reason}", reason=reason, topic=topic)
+            self._alarmed(topic, reason)
+        return PushOutcome(Decision.ALARM, reason=reason)
 
     async def _equip(self, line: Line) -> None:
         """Give a line the certificate of the store."""
@@ -192,14 +205,17 @@ class PushService:
             return
         for topic, line in list(self._lines.items()):
             version, _ = self._versions.get(topic, (line.version, 0))
-            if version == line.version:
+            if version in (line.version, self._refused.get(topic)):
                 continue
             try:
                 await self._equip(line)
                 log.info(
                     "push certificate {version} of {topic} is used", version=version, topic=topic
                 )
-            except (StoreUnavailable, StoreCorrupt, BadCertificate) as error:
+            except StoreUnavailable as error:
+                log.warn("push certificates can't be read: {reason}", reason=str(error))
+            except (StoreCorrupt, BadCertificate) as error:
+                self._refused[topic] = version
                 log.error(
                     "push certificate {version} of {topic} can't be used: {reason}",
                     version=version,

@@ -115,6 +115,7 @@ class Connection(Protocol):
         """Forget a notification; it is not reported any more."""
         self._conversation.cancel(ticket)
         self._flush_soon()
+        self._close_when_done()
 
     def drain(self) -> None:
         """Take nothing new, give back what has not left, close after the last answer."""

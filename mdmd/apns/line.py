@@ -157,6 +157,8 @@ class Line:
         for second in [each for each in self._by_second if each <= now]:
             for push in list(self._by_second.get(second, ())):
                 self._expire(push)
+        if len(self._queue) > 2 * self._waiting:
+            self._queue = deque(push for push in self._queue if not push.done.called)
         self._pump()
         self._grow(now)
         self._shrink(now)
