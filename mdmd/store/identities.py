@@ -44,7 +44,7 @@ class Identities:
         args: tuple[Word, ...] = (
             *(it.fingerprint, it.serial, it.not_before, it.not_after, it.subject, name, it.via),
             *(request, it.renews, int(settings.refuse_unknown), it.enrollment, *keys.RECORD, KEPT),
-            it.label,
+            *(it.label, keys.from_hex(it.fingerprint)),
         )
         try:
             await self._tools.change("issue", names, args)
@@ -71,7 +71,7 @@ class Identities:
         if len(text) != 64:
             number = text.lstrip("0")
             found = await self._tools.link.call("GET", keys.identity_serial(number))
-            text = found.decode() if found else ""
+            text = found.hex() if found else ""
         (found,) = await self._read([text]) if text else (None,)
         if found is None:
             raise NotHere("no certificate is known by this serial number or fingerprint")
@@ -81,12 +81,12 @@ class Identities:
         """Read certificates by their end, those that end first; ``after`` a fingerprint."""
         start = 0
         if after:
-            rank = await self._tools.link.call("ZRANK", keys.ISSUED, after)
+            rank = await self._tools.link.call("ZRANK", keys.ISSUED, keys.from_hex(after))
             start = 0 if rank is None else rank + 1
         members = await self._tools.link.call(
             "ZRANGE", keys.ISSUED, start, start + max(1, min(limit, 1000)) - 1
         )
-        found = await self._read([member.decode() for member in members])
+        found = await self._read([member.hex() for member in members])
         return [each for each in found if each is not None]
 
     async def _read(self, fingerprints: Sequence[str]) -> list[IssuedCertificate | None]:
@@ -158,9 +158,9 @@ def _certificate(fingerprint: str, answer: list[bytes]) -> IssuedCertificate:
         not_before=int(it["begins"]),
         not_after=int(it["ends"]),
         via=it["via"],
-        label=it["label"],
-        enrollment=it["enrollment"],
-        renews=it["renews"],
+        label=it.get("label", ""),
+        enrollment=it.get("enrollment", ""),
+        renews=it.get("renews", ""),
         issued_at=int(it["at"]),
         revoked_at=int(it["revoked"]) if "revoked" in it else None,
         reason=it.get("reason", ""),

@@ -149,12 +149,12 @@ def pin(fingerprint: str) -> bytes:
 
 def identity(fingerprint: str) -> bytes:
     """The hash of a certificate that the device CA issued."""
-    return b"mdmd:identity:" + fingerprint.encode()
+    return b"mdmd:identity:" + from_hex(fingerprint)
 
 
 def identity_serial(number: str) -> bytes:
     """The fingerprint of the certificate with this serial number."""
-    return b"mdmd:identityserial:" + number.encode()
+    return b"mdmd:idserial:" + from_hex(number.zfill(len(number) + len(number) % 2))
 
 
 def challenge(secret: str) -> bytes:
@@ -258,6 +258,14 @@ def _unpack(packed: bytes) -> tuple[str, bytes]:
         digits = packed[1:13].hex().upper()
         return f"{digits[:8]}-{digits[8:]}", packed[13:]
     return packed.decode(), b""
+
+
+def from_hex(digits: str) -> bytes:
+    """Halve a fingerprint or serial number; what is none stays its text."""
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        return digits.encode()
 
 
 def member(enrollment: EnrollmentID) -> bytes:

@@ -4,7 +4,7 @@
 -- ARGV: 7 fingerprint, 8 serial, 9 not before, 10 not after (s), 11 subject, 12 common name,
 --       13 via, 14 request, 15 renewed, 16 '1': refuse to renew an unknown one, 17 enrollment,
 --       18 and 19 what is around an id in the name of a device's record, 20 kept after its end (s),
---       21 label
+--       21 label, 22 fingerprint in half as many bytes
 -- The same request may come again: a challenge stays good for the request that used it.
 local certificate, pin, serial, issued, challenge, old_pin = unpack(KEYS, 2, 7)
 local fingerprint, number, begins, ends, subject, name, via, request = unpack(ARGV, 7, 14)
@@ -34,11 +34,13 @@ end
 redis.call('SET', pin, enrollment, 'EXAT', ends)
 local gone = tonumber(ends) + tonumber(ARGV[20])
 redis.call('HSET', certificate, 'serial', number, 'begins', begins, 'ends', ends,
-  'subject', subject, 'via', via, 'label', label, 'enrollment', enrollment, 'renews', renewed,
-  'at', ARGV[1])
+  'subject', subject, 'via', via, 'at', ARGV[1])
+for name, value in pairs({label = label, enrollment = enrollment, renews = renewed}) do
+  if value ~= '' then redis.call('HSET', certificate, name, value) end
+end
 redis.call('EXPIREAT', certificate, gone)
-redis.call('SET', serial, fingerprint, 'EXAT', gone)
-redis.call('ZADD', issued, gone, fingerprint)
+redis.call('SET', serial, ARGV[22], 'EXAT', gone)
+redis.call('ZADD', issued, gone, ARGV[22])
 redis.call('ZREMRANGEBYSCORE', issued, '-inf', math.floor(now / 1000))
 event('mdmd.CertificateIssued', enrollment, '', 'serial', number, 'fingerprint', fingerprint,
   'subject', subject, 'via', via, 'label', label, 'not_after', ends, 'renews', renewed)
