@@ -238,6 +238,7 @@ async def serve(
         Migration(store.enrollments),
         EscrowKeys(reactor, store.certificates, config.apns.escrow_url, parts.apns_trust).unlock,
         feed,
+        store.audit,
     )
     api_factory = _secured(parts.api_tls, api, reactor)
     await _listen(reactor, stack, "api", config.api.listen, api, api_factory)

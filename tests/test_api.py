@@ -15,7 +15,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from mdmd.errors import BadRequest, Conflict, NotHere, StoreUnavailable
 from mdmd.flow.enqueue import Reply, TargetReply
 from mdmd.flow.migrate import Migration
-from mdmd.interfaces import EnrollmentRecord, Event, Identity, Policy, QueuedCommand, Result
+from mdmd.interfaces import (
+    AuditEntry,
+    EnrollmentRecord,
+    Event,
+    Identity,
+    Policy,
+    QueuedCommand,
+    Result,
+)
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.web.api import ROUTES, make_api
@@ -161,6 +169,19 @@ class FakeFeed:
         return await waiting
 
 
+class FakeAudit:
+    """Keeps entries."""
+
+    def __init__(self) -> None:
+        self.entries: list[AuditEntry] = []
+
+    async def write(self, entry: AuditEntry) -> None:
+        self.entries.append(entry)
+
+    async def read(self, before: str = "+", limit: int = 100) -> list[AuditEntry]:
+        return self.entries
+
+
 class APITests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
@@ -172,6 +193,7 @@ class APITests(SynchronousTestCase):
         self.enrollments = FakeEnrollments()
         self.unlocked: list[dict[str, str]] = []
         self.feed = FakeFeed()
+        self.audit = FakeAudit()
         self.site = self.make(KEY)
 
     def make(self, key: str) -> Any:
@@ -186,6 +208,7 @@ class APITests(SynchronousTestCase):
             Migration(self.enrollments),  # type: ignore[arg-type]
             self._unlock,
             self.feed,
+            self.audit,
         )
 
     async def _unlock(self, form: Mapping[str, str]) -> tuple[int, str, bytes]:
@@ -656,3 +679,23 @@ class WaitingTests(APITests):
             "wait=61",
         ):
             self.assertEqual(self.ask("GET", f"/v1/events?{query}")[0], 400, query)
+
+
+class AuditTests(APITests):
+    """What an integrator does leaves a line, as what an operator does."""
+
+    def test_acts_are_audited(self) -> None:
+        """On which enrollments, which command, how it ended; reads leave none."""
+        self.ask("GET", "/v1/queue/U-1")
+        self.assertEqual(self.audit.entries, [])
+        self.enqueuer.gives = Reply({"U-1": TargetReply()}, command_uuid="C-1")
+        self.ask("PUT", "/v1/enqueue/U-1,U-2", COMMAND)
+        entry = self.audit.entries[-1]
+        self.assertEqual((entry.what, entry.enrollments), ("api.enqueue", ("U-1", "U-2")))
+        self.assertTrue(entry.source.startswith("api "))
+        self.assertEqual((entry.facts["command_uuid"], entry.outcome), ("C-1", "ok"))
+
+    def test_refused_acts_are_audited(self) -> None:
+        """With the name of the error."""
+        self.ask("PUT", "/v1/enqueue/U-1", b"<plist>junk")
+        self.assertEqual(self.audit.entries[-1].outcome, "BadMessage")

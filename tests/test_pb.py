@@ -247,6 +247,8 @@ class RoleTests(SynchronousTestCase):
         ("certificates.install", {"pem": b"junk"}, Role.ADMIN),
         ("audit.page", {}, Role.ADMIN),
         ("certificates.show", {}, Role.VIEWER),
+        ("commands.catalogue", {"word": "passcode"}, Role.VIEWER),
+        ("commands.describe", {"request_type": "DeviceLock"}, Role.VIEWER),
         ("commands.clear_passcode", {"ids": [MAC, PHONE]}, Role.ADMIN),
         ("commands.send", {"ids": [MAC], "request_type": "SecurityInfo"}, Role.OPERATOR),
         ("commands.send", {"ids": [MAC], "request_type": "DeleteUser"}, Role.ADMIN),

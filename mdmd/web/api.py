@@ -23,7 +23,7 @@ from mdmd.errors import (
 from mdmd.flow.enqueue import Reply, TargetReply
 from mdmd.flow.migrate import Migration
 from mdmd.flow.pushcert import install
-from mdmd.interfaces import Event, IFeed, IFleet, IPushCertificates, Policy
+from mdmd.interfaces import Event, IAudit, IFeed, IFleet, IPushCertificates, Policy
 from mdmd.mdm import plist
 from mdmd.mdm.catalogue.check import check_form
 from mdmd.mdm.command import Command, decode_command
@@ -245,20 +245,20 @@ def _check(command: Command) -> None:
 ROUTES = (
     Route(("GET",), "/version", Api.version, open=True),
     Route(("GET",), "/healthz", Api.health, open=True),
-    Route(("PUT", "POST"), "/v1/enqueue/{ids}", Api.enqueue),
-    Route(("GET", "PUT", "POST"), "/v1/push/{ids}", Api.push),
-    Route(("PUT",), "/v1/pushcert", Api.put_push_certificate),
+    Route(("PUT", "POST"), "/v1/enqueue/{ids}", Api.enqueue, act="api.enqueue"),
+    Route(("GET", "PUT", "POST"), "/v1/push/{ids}", Api.push, act="api.push"),
+    Route(("PUT",), "/v1/pushcert", Api.put_push_certificate, act="api.pushcert"),
     Route(("GET",), "/v1/pushcert", Api.push_certificate),
     Route(("GET",), "/v1/enrollments", Api.enrollments),
     Route(("GET",), "/v1/enrollments/{id}", Api.enrollment),
     Route(("GET",), "/v1/queue/{id}", Api.queue),
-    Route(("DELETE",), "/v1/queue/{id}", Api.clear_queue),
-    Route(("DELETE",), "/v1/queue/{id}/{uuid}", Api.cancel),
+    Route(("DELETE",), "/v1/queue/{id}", Api.clear_queue, act="api.clear_queue"),
+    Route(("DELETE",), "/v1/queue/{id}/{uuid}", Api.cancel, act="api.cancel"),
     Route(("GET",), "/v1/results/{id}", Api.results),
     Route(("GET",), "/v1/results/{id}/{uuid}", Api.result),
     Route(("GET",), "/v1/events", Api.events),
-    Route(("POST",), "/v1/escrowkeyunlock", Api.escrow_key_unlock),
-    Route(("PUT", "POST"), "/migration", Api.migrate),
+    Route(("POST",), "/v1/escrowkeyunlock", Api.escrow_key_unlock, act="api.escrowkeyunlock"),
+    Route(("PUT", "POST"), "/migration", Api.migrate, act="api.migrate"),
 )
 
 
@@ -273,6 +273,7 @@ def make_api(
     migration: Migration,
     unlock: Unlock,
     feed: IFeed,
+    audit: IAudit | None = None,
     limits: Limits | None = None,
     jitter: Callable[[], float] = random.random,
 ) -> LimitedSite:
@@ -282,10 +283,11 @@ def make_api(
     :param api_key: the password of everybody; an empty one lets nobody in.
     :param ping: raises StoreUnavailable when the store does not answer.
     :param clock: the reactor; its seconds are those since the epoch.
+    :param audit: is told of each act, None: nobody is.
     :param unlock: a form's fields to Apple's status, content type and body.
     """
     api = Api(*(fleet, enqueuer, certificates, ping, version, clock), migration, unlock, feed)
-    leaf = ApiLeaf(ROUTES, api, api_key, clock, Edge(clock, jitter, spell_error))
+    leaf = ApiLeaf(ROUTES, api, api_key, clock, Edge(clock, jitter, spell_error), audit)
     return LimitedSite(leaf, clock, limits or Limits(body=16 << 20, line=_LINE))
 
 

@@ -90,12 +90,13 @@ class Call:
 
 @attrs.frozen
 class Route:
-    """Methods and a path, ``{name}`` for a part that varies."""
+    """Methods and a path, ``{name}`` for a part that varies; ``act`` names it in the audit."""
 
     methods: tuple[str, ...]
     path: str
     call: Callable[[Any, Call], Awaitable[Answer]]
     open: bool = False  # without the key
+    act: str = ""  # a plain read is not audited
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
         """Give the parts that vary by name, None if this is not the path."""

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hmac
+import json
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -10,7 +11,8 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mdmd.errors import NotHere
+from mdmd.errors import MdmdError, NotHere
+from mdmd.interfaces import AuditEntry, IAudit
 from mdmd.web.api_call import Call, Route, matching
 from mdmd.web.channel import LimitedRequest, peer_of
 from mdmd.web.respond import Answer, Clock, Edge, Facts, Refusal, method_not_allowed
@@ -22,6 +24,7 @@ FORGET = 60.0  # seconds without a wrong one, until they count from anew
 DELAY = 1.0  # seconds until a further wrong key is answered
 WAITING = 10  # so many answers may be late at a time; then nobody's key is looked at there
 _PEERS = 10_000
+_AUDITED = 1000  # enrollments named in one entry
 
 
 @attrs.define
@@ -90,13 +93,20 @@ class ApiLeaf:
     """
 
     def __init__(
-        self, routes: tuple[Route, ...], api: object, key: str, clock: Clock, edge: Edge
+        self,
+        routes: tuple[Route, ...],
+        api: object,
+        key: str,
+        clock: Clock,
+        edge: Edge,
+        audit: IAudit | None = None,
     ) -> None:
         self._routes = routes
         self._api = api
         self._key = key.encode()
         self._guesses = Guesses(clock)
         self._edge = edge
+        self._audit = audit
 
     def render(self, request: LimitedRequest) -> None:
         facts: Facts = {
@@ -116,10 +126,22 @@ class ApiLeaf:
         method = "GET" if request.method == b"HEAD" else request.method.decode("ascii")
         for route, named in routes:
             if method in route.methods:
-                return await route.call(self._api, Call(method, named, request.args, body))
+                call = Call(method, named, request.args, body)
+                return await self._called(route, call, peer_of(request.client))
         raise method_not_allowed(
             tuple(each.encode() for route, _ in routes for each in route.methods)
         )
+
+    async def _called(self, route: Route, call: Call, peer: str) -> Answer:
+        if self._audit is None or not route.act:
+            return await route.call(self._api, call)
+        try:
+            answer = await route.call(self._api, call)
+        except MdmdError as error:
+            await self._audit.write(_entry(route, call, peer, type(error).__name__))
+            raise
+        await self._audit.write(_entry(route, call, peer, "ok", _told(answer)))
+        return answer
 
     def _has_key(self, request: LimitedRequest) -> bool:
         given = request.requestHeaders.getRawHeaders(b"Authorization", [])
@@ -131,3 +153,22 @@ class ApiLeaf:
         except binascii.Error:
             return False
         return scheme.lower() == b"basic" and hmac.compare_digest(key, self._key)
+
+
+def _entry(
+    route: Route, call: Call, peer: str, outcome: str, facts: dict[str, str] | None = None
+) -> AuditEntry:
+    named = call.path.get("ids", call.path.get("id", ""))
+    ids = [each.strip() for each in named.split(",") if each.strip()]
+    facts = {key: call.path[key] for key in ("uuid",) if key in call.path} | (facts or {})
+    if len(ids) > _AUDITED:
+        facts["enrollments"] = str(len(ids))
+    return AuditEntry("API key", f"api {peer}", route.act, tuple(ids[:_AUDITED]), facts, outcome)
+
+
+def _told(answer: Answer) -> dict[str, str]:
+    """Take out of an answer what it says of a command; nothing in there is a secret."""
+    if not answer.content_type.startswith("application/json"):
+        return {}
+    said = json.loads(answer.body)
+    return {key: said[key] for key in ("request_type", "command_uuid", "topic") if key in said}

@@ -8,7 +8,8 @@ from mdmd.errors import BadRequest
 from mdmd.flow.enqueue import Reply, TargetReply
 from mdmd.flow.send import How
 from mdmd.interfaces import Priority
-from mdmd.mdm.catalogue.load import entry
+from mdmd.mdm.catalogue.describe import describe
+from mdmd.mdm.catalogue.load import entry, need, search
 from mdmd.mdm.command import Command, build_command, decode_command
 from mdmd.ops import records
 from mdmd.ops.desk import Desk
@@ -116,6 +117,19 @@ class Commands(Subject):
         command = decode_command(plist)
         how = How(_priority(priority), expires, max_attempts, not_before, push, force, keep)
         return await self._send(caller, command, ids, how)
+
+    @method(Role.VIEWER)
+    async def catalogue(self, caller: Caller, word: str = "", platform: str = "") -> Wire:
+        """List the commands that ``platform`` knows and in whose texts or keys ``word`` is."""
+        return [
+            {"request_type": each.name, "does": each.does, "destructive": each.destructive}
+            for each in search(word, platform)
+        ]
+
+    @method(Role.VIEWER)
+    async def describe(self, caller: Caller, request_type: str) -> Wire:
+        """Describe a command and its keys, in words."""
+        return describe(need(request_type))
 
     @method(Role.ADMIN, audit=("ids",))
     async def clear_passcode(self, caller: Caller, ids: list[str]) -> Wire:
