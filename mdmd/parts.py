@@ -5,14 +5,17 @@ Each file that can't be used is a mistake like any other in the configuration:
 one line that names file, section and key.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import attrs
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from mdmd.config import Config
+from mdmd.config.endpoints import endpoint_values
 from mdmd.config.options import Webhook
 from mdmd.enrolling import EnrollFiles, read_enroll_files
 from mdmd.errors import ConfigError, MdmdError
@@ -20,7 +23,7 @@ from mdmd.mdm.catalogue.blueprint import Blueprint, read_blueprints
 from mdmd.mdm.catalogue.load import need_questions
 from mdmd.ops.operators import Operators
 from mdmd.pki.authority import CertificateAuthority
-from mdmd.pki.certificates import load_certificate
+from mdmd.pki.certificates import load_certificate, load_chain, load_key
 from mdmd.pki.sealing import CA_KEY, KEY_SIZE, Sealer
 from mdmd.web.tls import ServerContext
 from mdmd.webhook.road import read_roots
@@ -73,16 +76,23 @@ class _Reading:
     def parts(self, config: Config) -> Parts | None:
         """Read them all; None when one of them can't be used."""
         sealer = self._try("[store] sealing_key", lambda: _sealer(config.store.sealing_key))
+        ca_key = self._try("[ca] key", lambda: _ca_key(config.ca.key, sealer), quiet=sealer is None)
         authority = self._try(
-            "[ca] certificate", lambda: _authority(config, sealer), quiet=sealer is None
+            "[ca] certificate",
+            lambda: _named(
+                config.ca.certificate, lambda pem: CertificateAuthority.load(pem, ca_key or b"")
+            ),
+            quiet=ca_key is None and os.path.exists(config.ca.certificate),
         )
         enrolling = read_enroll_files(config, self._try)
         trust = [] if authority is None else [authority.certificate, *enrolling.trusted]
+        site_key = self._try("[site] key", lambda: _named(config.site.key, load_key))
         site_tls = self._try(
             "[site] certificate",
             lambda: ServerContext(
                 config.site.certificate, config.site.key, trust, config.site.session_tickets
             ),
+            quiet=site_key is None and os.path.exists(config.site.certificate),
         )
         site_certificate = self._try(
             "[site] certificate",
@@ -92,11 +102,12 @@ class _Reading:
         api_tls = self._try("[api] certificate", lambda: _api_tls(config))
         api_key = self._try("[api] key_file", lambda: _secret(config.api.key_file))
         challenge = self._try("[scep] challenge_file", lambda: _secret(config.scep.challenge_file))
-        apns_trust = self._try("[apns] trust", lambda: _optional(config.apns.trust))
+        apns_trust = self._try("[apns] trust", lambda: _roots(config.apns.trust))
         operators = self._try("[mdmd] state", lambda: _operators(config))
         webhooks = self._webhooks(config)
         self._try("[inventory] commands", lambda: need_questions(config.inventory.commands))
         blueprints = self._try("[enroll] blueprints", lambda: _blueprints(config.enroll.blueprints))
+        self._look(config)
         # Spelled out for mypy: each is there when nothing went wrong.
         if (
             self.mistakes
@@ -124,6 +135,17 @@ class _Reading:
             enrolling,
             blueprints,
         )
+
+    def _look(self, config: Config) -> None:
+        """Read what is read once more when it is needed: now is the time to complain."""
+        self._try("[store] ca", lambda: _roots(config.store.ca))
+        self._try("[store] binary", lambda: _program(config.store.binary))
+        if config.manhole.enabled:
+            self._try("[manhole] host_key", lambda: _ssh_key(config.manhole.host_key))
+        for each in config.pb.listen:
+            prefix, values = endpoint_values(each)
+            if prefix == "ssl":
+                self._try("[pb] listen", lambda values=values: _pair(values))  # type: ignore[misc]
 
     def _webhooks(self, config: Config) -> tuple[Target, ...]:
         found = (
@@ -164,11 +186,13 @@ def _webhook(name: str, options: Webhook) -> Target:
     )
 
 
-def _authority(config: Config, sealer: Sealer | None) -> CertificateAuthority:
-    key = _bytes(config.ca.key)
-    if sealer is not None:
-        key = sealer.unseal_file(key, CA_KEY)
-    return CertificateAuthority.load(_bytes(config.ca.certificate), key)
+def _ca_key(path: Path, sealer: Sealer | None) -> bytes:
+    def read(content: bytes) -> bytes:
+        key = content if sealer is None else sealer.unseal_file(content, CA_KEY)
+        load_key(key)
+        return key
+
+    return _named(path, read)
 
 
 def _api_tls(config: Config) -> ServerContext | None:
@@ -198,6 +222,39 @@ def _optional(path: Path | None) -> bytes | None:
 
 def _bytes(path: Path) -> bytes:
     return path.read_bytes()
+
+
+def _named(path: Path, read: Callable[[bytes], Value]) -> Value:
+    """
+    Read what is in a file.
+
+    :raises ValueError: it is something else; the text names the file.
+    """
+    content = path.read_bytes()
+    try:
+        return read(content)
+    except (MdmdError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _roots(path: Path | None) -> bytes | None:
+    if path is not None:
+        _named(path, load_chain)
+    return _optional(path)
+
+
+def _pair(values: Mapping[str, str]) -> ServerContext:
+    key = Path(values["privateKey"])
+    return ServerContext(Path(values.get("certKey", key)), key, [])
+
+
+def _ssh_key(path: Path) -> object:
+    return _named(path, lambda content: load_ssh_private_key(content, None))
+
+
+def _program(path: Path | None) -> None:
+    if path is not None and not (path.is_file() and os.access(path, os.X_OK)):
+        raise ValueError(f"{path}: expected a program, got no file that can be run")
 
 
 def _words(error: Exception) -> str:

@@ -393,6 +393,32 @@ class StartTests(SynchronousTestCase):
         for name in ("sealing.key", "site.key", "api.key"):
             self.assertIn(name, "".join(lines))
 
+    def test_every_file(self) -> None:
+        """Each file that the daemon will need is looked at, and named with its section and key."""
+        state = self.daemon.state
+        text = self.daemon.config.read_text().replace("[apns]\n", "[apns]\ntrust = api.key\n")
+        text = text.replace("[store]\n", "[store]\nca = nothing.pem\nbinary = api.key\n")
+        text += f"[pb]\nlisten = ssl:1234:privateKey={state}/api.key\n"
+        (state / "manhole" / "host_key").write_text("a key")
+        for name in ("ca/ca.key", "tls/site.key"):
+            (state / name).unlink()
+        (state / "ca" / "ca.pem").write_text("a certificate")
+        places = {
+            "[apns] trust": "api.key",
+            "[store] ca": "nothing.pem",
+            "[store] binary": "api.key",
+            "[pb] listen": "api.key",
+            "[manhole] host_key": "host_key",
+            "[ca] key": "ca.key",
+            "[site] key": "site.key",
+        }
+        lines = self.faults(text)
+        found = {line.split(": ")[1]: line for line in lines}
+        self.assertEqual(set(found), set(places), lines)
+        self.assertEqual(len(lines), len(places))
+        for place, name in places.items():
+            self.assertIn(name, found[place])
+
     def test_no_configuration(self) -> None:
         """An unreadable file, and none at all, too."""
         for words in (["--config", str(self.daemon.state / "nothing.conf")], []):
