@@ -362,6 +362,7 @@ class Model:
         it = self.one[who]
         if it.next_push == until:
             it.pushes += 1
-            it.next_push = next_push
+            early = next_push is not None and it.first_push > self.now
+            it.next_push = min(next_push, it.first_push) if early else next_push
         if drop and same:
             it.dropped, it.next_push = True, None

@@ -48,6 +48,19 @@ class PushWorkTests(StoreCase):
         self.assertEqual(await self.due(), [])
         self.assertEqual(await self.store.push.next_due(), MS + 5000)
 
+    async def test_a_push_right_after_enrollment_is_repeated_soon(self) -> None:
+        """Whoever asks by name is served at once; the device gets its first push all the same."""
+        mac = await self.enrolled()
+        await mac.is_sent("A")
+        (due,) = await self.store.push.claim([mac.enrollment], LEASE)
+        assert isinstance(due, DuePush)
+        await self.store.push.pushed(due, DELIVERED, MS + 120_000)
+        self.assertEqual(await self.next_push(), 5.0)
+        self.clock.advance(5)
+        (due,) = await self.due()
+        await self.store.push.pushed(due, DELIVERED, MS + 125_000)
+        self.assertEqual(await self.next_push(), 125.0)
+
     async def test_pushed_again_later_and_later(self) -> None:
         """While it does not connect: the waker says when, the store counts."""
         mac = await self.ready()

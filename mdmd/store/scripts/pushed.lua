@@ -13,7 +13,10 @@ if claimed then
   if ARGV[10] == '' then
     redis.call('ZREM', work, ARGV[8])
   else
-    redis.call('ZADD', work, ARGV[10], ARGV[8])
+    -- One that was asked for right after the enrollment may have come too early for the device.
+    local first = tonumber(redis.call('HGET', record, 'first_push') or 0)
+    local next = tonumber(ARGV[10])
+    redis.call('ZADD', work, first > now and math.min(first, next) or next, ARGV[8])
   end
 end
 if ARGV[14] == '1' and redis.call('GET', push) == ARGV[15] then
