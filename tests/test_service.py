@@ -9,8 +9,8 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
+from mdmd.assembly.daemon import Daemon, ExitStatus
 from mdmd.errors import StoreUnavailable
-from mdmd.service import Daemon, ExitStatus
 
 
 class DaemonTests(SynchronousTestCase):

@@ -14,10 +14,10 @@ import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
+from mdmd.assembly.enrolling import EnrollFiles, read_enroll_files
 from mdmd.config import Config
 from mdmd.config.endpoints import endpoint_values
 from mdmd.config.options import Webhook
-from mdmd.enrolling import EnrollFiles, read_enroll_files
 from mdmd.errors import ConfigError, MdmdError
 from mdmd.mdm.catalogue.blueprint import Blueprint, read_blueprints
 from mdmd.mdm.catalogue.load import need_questions

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from mdmd.assembly.rounds import Rounds
 from mdmd.config import Config
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.follow import Follower, Reaction
@@ -20,7 +21,6 @@ from mdmd.flow.send import Sender
 from mdmd.interfaces import Event, IWaker
 from mdmd.mdm.answers.decode import Answer
 from mdmd.mdm.catalogue.blueprint import Blueprint
-from mdmd.rounds import Rounds
 from mdmd.store.store import Store
 
 log = Logger()

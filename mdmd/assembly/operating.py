@@ -8,6 +8,7 @@ from typing import Any, cast
 from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.logger import ILogObserver, globalLogPublisher
 
+from mdmd.assembly.ports import make_endpoint, open_port
 from mdmd.config import Config
 from mdmd.config.endpoints import endpoint_values
 from mdmd.ops.desk import Desk
@@ -17,7 +18,6 @@ from mdmd.ops.manhole.ssh import make_manhole
 from mdmd.ops.pb import make_pb
 from mdmd.ops.perspective import Perspective
 from mdmd.ops.tls import OperatorsTLS
-from mdmd.ports import make_endpoint, open_port
 
 
 def count_figures(reactor: Any, stack: AsyncExitStack) -> Figures:

@@ -1,0 +1,59 @@
+"""Opening ports, and closing them at the end."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any, cast
+
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.logger import Logger
+
+from mdmd.web.channel import LimitedSite
+from mdmd.web.tls import ServerContext, wrap
+
+log = Logger()
+
+DRAIN = 10.0  # seconds for requests in flight when the daemon ends
+
+
+def make_endpoint(reactor: Any, text: str) -> Any:
+    """Make an endpoint of its string, as Twisted spells them."""
+    return serverFromString(reactor, text)  # type: ignore[no-untyped-call]
+
+
+async def open_port(stack: AsyncExitStack, name: str, endpoint: Any, factory: Any) -> None:
+    """
+    Listen, until the stack is closed.
+
+    :raises CannotListenError: the port can't be opened.
+    """
+    factory.noisy = False  # what follows says where it listens
+    port = await endpoint.listen(factory)
+    stack.push_async_callback(_close, port)
+    log.info("{name} listens on {address}", name=name, address=str(port.getHost()))
+
+
+async def _close(port: Any) -> None:
+    await port.stopListening()
+
+
+async def open_site(
+    reactor: Any,
+    stack: AsyncExitStack,
+    name: str,
+    endpoints: Sequence[str],
+    site: LimitedSite,
+    tls: ServerContext | None,
+) -> None:
+    """
+    Open the ports of a site; closed again, it ends what is in flight first.
+
+    :param tls: what stands in front of it, if anything does.
+    :raises CannotListenError: a port can't be opened.
+    """
+    if not endpoints:
+        return
+    stack.push_async_callback(site.drain, DRAIN)
+    factory: Any = site if tls is None else wrap(tls, cast(IProtocolFactory, site), reactor)
+    for each in endpoints:
+        await open_port(stack, name, make_endpoint(reactor, each), factory)

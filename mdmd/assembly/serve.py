@@ -1,0 +1,173 @@
+"""
+The daemon, put together: every part in order, each waiting for the one before.
+
+They end one at a time in reverse: ports close first, the store last.
+"""
+
+import os
+import random
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from typing import Any
+
+import attrs
+from twisted.logger import Logger
+
+from mdmd.apns.escrow import EscrowKeys
+from mdmd.apns.pushing import Pushing
+from mdmd.assembly.device_site import device_site, push_topic
+from mdmd.assembly.enrolling import Enrolling, make_enrolling
+from mdmd.assembly.following import follow_events
+from mdmd.assembly.operating import count_figures, serve_operators
+from mdmd.assembly.parts import Parts
+from mdmd.assembly.ports import open_site
+from mdmd.assembly.pushing import begin_pushing
+from mdmd.assembly.rounds import Rounds
+from mdmd.assembly.start import begin
+from mdmd.assembly.storage import open_store
+from mdmd.config import Config
+from mdmd.flow.enqueue import Enqueuer
+from mdmd.flow.migrate import Migration
+from mdmd.flow.send import Sender
+from mdmd.flow.targets import Targets
+from mdmd.ops.desk import Desk
+from mdmd.ops.figures import Figures
+from mdmd.ops.tail import Tail
+from mdmd.store.feed import Feed
+from mdmd.store.store import Store
+from mdmd.web.api import make_api
+from mdmd.web.channel import LimitedSite
+from mdmd.webhook.webhooks import Webhooks
+
+log = Logger()
+
+_RENEWALS = 60.0  # seconds between two looks at what is to be renewed
+
+
+async def serve(
+    reactor: Any,
+    stack: AsyncExitStack,
+    config: Config,
+    parts: Parts,
+    set_level: Callable[[str, str], None],
+) -> None:
+    """
+    Start everything in order.
+
+    :param stack: takes the ending of each part, to be called in reverse.
+    :param set_level: changes how much is logged.
+    """
+    store = await open_store(reactor, stack, config, parts)
+    pushing = await begin_pushing(reactor, stack, config, parts, store)
+    feed = await Feed.start(reactor, store.link)
+    stack.push_async_callback(feed.stop)
+    webhooks = _send_webhooks(reactor, stack, parts, store, feed)
+    enqueuer = Enqueuer(store.fleet, pushing.waker)
+    topic = push_topic(config, store.certificates)
+    enrolling = await make_enrolling(
+        *(reactor, config, parts.authority, parts.challenge, parts.enrolling),
+        *(store, pushing.waker, topic),
+    )
+    figures = _count(reactor, stack, pushing)
+    rights = config.enroll.access_rights
+    sender = Sender(store.fleet, store.inventory, enqueuer, rights)
+    await follow_events(
+        reactor, stack, config, parts.blueprints, store, pushing.waker, enqueuer, sender
+    )
+    desk = attrs.evolve(
+        _desk(reactor, parts, store, pushing, enrolling, enqueuer, sender),
+        webhooks=webhooks,
+        set_log_level=set_level,
+        figures=figures.now,
+    )
+    await serve_operators(reactor, stack, config, desk, figures)
+    api = _api(reactor, config, parts, store, enqueuer, feed)
+    await open_site(reactor, stack, "api", config.api.listen, api, parts.api_tls)
+    stack.callback(feed.release)  # those who wait for events are answered, not waited for
+    rounds = Rounds(reactor, "renewals", _RENEWALS, enrolling.renew.work)
+    await begin(stack, rounds.start, rounds.stop)
+    site = device_site(reactor, config, parts, store, pushing.waker, enrolling)
+    await open_site(reactor, stack, "site", config.site.listen, site, parts.site_tls)
+    figures.connections["api"] = lambda: len(api.channels)
+    figures.connections["site"] = lambda: len(site.channels)
+    log.info("mdmd ready", version=version("mdmd"), public_url=config.mdmd.public_url)
+
+
+def _send_webhooks(
+    reactor: Any, stack: AsyncExitStack, parts: Parts, store: Store, feed: Feed
+) -> Webhooks:
+    # Unlike any other daemon with the same store, and any earlier one on this machine.
+    daemon = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    webhooks = Webhooks(
+        *(reactor, parts.webhooks, store.deliveries, feed, daemon, version("mdmd"), random.random)
+    )
+    stack.push_async_callback(webhooks.stop)
+    webhooks.start()
+    return webhooks
+
+
+def _count(reactor: Any, stack: AsyncExitStack, pushing: Pushing) -> Figures:
+    figures = count_figures(reactor, stack)
+    figures.sources["push"] = lambda: {
+        "lines": [attrs.asdict(each) for each in pushing.service.status()],
+        **attrs.asdict(pushing.waker.status()),
+    }
+    return figures
+
+
+def _desk(
+    reactor: Any,
+    parts: Parts,
+    store: Store,
+    pushing: Pushing,
+    enrolling: Enrolling,
+    enqueuer: Enqueuer,
+    sender: Sender,
+) -> Desk:
+    """Lay out what operators' methods act on, as far as it needs nothing but these."""
+    return Desk(
+        fleet=store.fleet,
+        waker=pushing.waker,
+        enqueuer=enqueuer,
+        sender=sender,
+        certificates=store.certificates,
+        operators=parts.operators,
+        audit=store.audit,
+        tail=Tail(store.fleet, reactor),
+        clock=reactor,
+        version=version("mdmd"),
+        identities=store.identities,
+        enroll=enrolling.enroll,
+        renew=enrolling.renew,
+        inside={"store": store, "apns": pushing.service, "waker": pushing.waker},
+        push_status=pushing.status,
+        targets=Targets(store.fleet, store.inventory, store.groups),
+        inventory=store.inventory,
+        groups=store.groups,
+    )
+
+
+def _api(
+    reactor: Any,
+    config: Config,
+    parts: Parts,
+    store: Store,
+    enqueuer: Enqueuer,
+    feed: Feed,
+) -> LimitedSite:
+    return make_api(
+        parts.api_key,
+        store.fleet,
+        enqueuer,
+        store.certificates,
+        store.link.ping,
+        version("mdmd"),
+        reactor,
+        Migration(store.enrollments),
+        EscrowKeys(reactor, store.certificates, config.apns.escrow_url, parts.apns_trust).unlock,
+        feed,
+        store.audit,
+    )

@@ -1,0 +1,39 @@
+"""The store, put together: the embedded one if there is to be one, the link, the subjects."""
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+from mdmd.assembly.parts import Parts
+from mdmd.config import Config
+from mdmd.store.embedded import EmbeddedStore
+from mdmd.store.link import Link
+from mdmd.store.store import Settings, Store
+
+
+async def open_store(reactor: Any, stack: AsyncExitStack, config: Config, parts: Parts) -> Store:
+    """Start the embedded store if there is to be one, and wait until the store answers."""
+    url = config.store.redis
+    if url == "embedded":
+        embedded = EmbeddedStore(
+            reactor, config.state / "store", fsync=config.store.fsync, binary=config.store.binary
+        )
+        stack.push_async_callback(embedded.stop)
+        url = await embedded.start()
+    link = await Link.open(reactor, url, timeout=config.store.timeout, ca=config.store.ca)
+    stack.push_async_callback(link.close)
+    return Store(link, parts.sealer, reactor, _settings(config))
+
+
+def _settings(config: Config) -> Settings:
+    return Settings(
+        results_kept=config.queue.results_kept,
+        results_age=config.queue.results_age,
+        events_kept=config.events.kept,
+        events_age=config.events.age,
+        first_delay=config.push.first_delay,
+        repeat=config.push.repeat,
+        expires=config.queue.expires,
+        max_attempts=config.queue.max_attempts,
+        refuse_unknown=config.ca.unknown == "refuse",
+        renew_share=config.scep.renew_after / 100,
+    )
