@@ -1,16 +1,21 @@
 """What ``pip install`` brings is all that is needed."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from unittest import SkipTest
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from twisted.trial.unittest import SynchronousTestCase
 
 CHECKOUT = Path(__file__).parent.parent
+MACHINES = ("x86_64", "aarch64")
 
 
 class WheelTests(SynchronousTestCase):
@@ -81,3 +86,43 @@ class WheelTests(SynchronousTestCase):
             )
         self.assertIn("--check", done.stdout)
         self.assertIn("--config", done.stdout)
+
+
+class LockTests(SynchronousTestCase):
+    """``requirements.lock`` is enough on every Python and machine that mdmd is for."""
+
+    def test_every_python(self) -> None:
+        """Whatever a locked package needs on one of them is locked too."""
+        lock = CHECKOUT / "requirements.lock"
+        if not lock.exists():
+            raise SkipTest("the tests do not lie in a checkout")
+        locked = {
+            canonicalize_name(line.partition("==")[0])
+            for line in lock.read_text().splitlines()
+            if re.match("[A-Za-z0-9]", line)
+        }
+        missing = set()
+        for each in metadata.distributions():
+            if canonicalize_name(each.metadata["Name"]) not in locked:
+                continue
+            for needed in map(Requirement, each.requires or ()):
+                if canonicalize_name(needed.name) not in locked and on_any_python(needed):
+                    missing.add(f"{each.metadata['Name']}: {needed}")
+        self.assertEqual(missing, set())
+
+
+def on_any_python(needed: Requirement) -> bool:
+    """Say whether a requirement counts on some Python that mdmd is for."""
+    if needed.marker is None:
+        return True
+    for python in ("3.11.0", "3.11.2", "3.12.0", "3.13.0", "3.14.0"):
+        here = {
+            "python_full_version": python,
+            "python_version": python.rpartition(".")[0],
+            "sys_platform": "linux",
+            "platform_system": "Linux",
+            "extra": "",
+        }
+        if any(needed.marker.evaluate({**here, "platform_machine": m}) for m in MACHINES):
+            return True
+    return False
