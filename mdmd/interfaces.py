@@ -422,7 +422,8 @@ class DuePush:
 
     enrollment: EnrollmentID
     notification: Notification
-    attempt: int  # pushes since the enrollment last connected, this one not counted
+    attempt: int  # delivered pushes since the enrollment last connected
+    failures: int = 0  # pushes since the last delivered one
     claim: object = attrs.field(default=None, repr=False)  # the store's, for ``pushed``
 
 

@@ -358,10 +358,12 @@ class Model:
                 it.next_push = None
         return sorted(claimed)
 
-    def pushed(self, who: str, until: int, next_push: int | None, drop: bool, same: bool) -> None:
+    def pushed(
+        self, who: str, until: int, next_push: int | None, delivered: bool, drop: bool, same: bool
+    ) -> None:
         it = self.one[who]
         if it.next_push == until:
-            it.pushes += 1
+            it.pushes += delivered
             early = next_push is not None and it.first_push > self.now
             it.next_push = min(next_push, it.first_push) if early else next_push
         if drop and same:

@@ -304,6 +304,7 @@ class StoreMachine(RuleBasedStateMachine):
             str(due.enrollment),
             due.claim.until,  # type: ignore[attr-defined]
             next_push,
+            decision is Decision.DELIVERED,
             dropped,
             same,
         )

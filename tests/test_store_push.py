@@ -186,6 +186,19 @@ class PushWorkTests(StoreCase):
         self.assertEqual(due.enrollment, user.enrollment)
         self.assertEqual((due.notification.token, due.notification.push_magic), (b"user", "theirs"))
 
+    async def test_failures_are_counted_apart(self) -> None:
+        """An outage does not make the repeats of the push after it rarer."""
+        mac = await self.ready()
+        await mac.is_sent("A")
+        for failures in range(3):
+            (due,) = await self.due()
+            self.assertEqual((due.attempt, due.failures), (0, failures))
+            await self.store.push.pushed(due, PushOutcome(Decision.RETRY), MS)
+        (due,) = await self.due()
+        await self.store.push.pushed(due, DELIVERED, MS)
+        (due,) = await self.due()
+        self.assertEqual((due.attempt, due.failures), (1, 0))
+
     async def test_waiting(self) -> None:
         """How many have work, and how many of them are due."""
         for number in (1, 2, 3):

@@ -1,6 +1,7 @@
 """Who is due is pushed: the waker, between a work set and a push service of the test's."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -43,12 +44,13 @@ class Work:
             enrollment,
             Notification(TOPIC, enrollment.device.encode(), "m"),
             self.attempts.get(enrollment, 0),
+            self.attempts.get(enrollment, 0),
         )
 
     async def claim_due(self, limit: int, lease_ms: int) -> list[DuePush]:
         self._ask()
         now = self.clock.seconds() * 1000
-        due = [each for each, when in self.due.items() if when <= now][:limit]
+        due = list(islice((each for each, when in self.due.items() if when <= now), limit))
         return [self._take(each, lease_ms) for each in due]
 
     async def claim(self, targets: Sequence[EnrollmentID], lease_ms: int) -> list[DuePush | NoPush]:
@@ -217,6 +219,29 @@ class ByTime(Case):
         self.assertEqual(self.service.sent, 2)
 
 
+class Outages(Case):
+    """APNs is away, with everybody due."""
+
+    def test_looks_rarely(self) -> None:
+        """Nobody is lost, and the daemon has time for its devices."""
+        self.service.at_once = PushOutcome(Decision.RETRY, reason="no connection to APNs")
+        self.make_due(20_000)
+        self.waker.nudge()
+        self.clock.pump([0.5] * 600)  # five minutes
+        self.assertLess(self.service.sent, 20 * 500)
+        tried = self.service.sent
+        self.waker.nudge()
+        self.clock.pump([0.0] * 20)
+        self.assertEqual(self.service.sent, tried)
+        (outcome,) = self.successResultOf(self.push(1))
+        self.assertEqual(outcome, self.service.at_once)
+        self.service.at_once = DELIVERED
+        self.clock.pump([0.5] * 240)
+        self.assertEqual(self.waker.status().flying, 0)
+        pushed = {each for each, outcome, _ in self.work.records if outcome == DELIVERED}
+        self.assertGreater(len(pushed), 10_000)
+
+
 class Outcomes(Case):
     """What comes next, by decision."""
 
@@ -238,7 +263,7 @@ class Outcomes(Case):
         self.assertEqual(self.next_after(DELIVERED, 7), 600)
         self.assertEqual(self.next_after(PushOutcome(Decision.RETRY, 503)), 10)
         self.assertEqual(self.next_after(PushOutcome(Decision.RETRY), 2), 120)
-        self.assertEqual(self.next_after(PushOutcome(Decision.RETRY), 9), 600)
+        self.assertEqual(self.next_after(PushOutcome(Decision.RETRY, 429), 9), 600)
         self.assertEqual(self.next_after(PushOutcome(Decision.ALARM, 403)), 60)
         self.assertIsNone(self.next_after(PushOutcome(Decision.DROP_TOKEN, 410, "Unregistered")))
         self.assertIsNone(self.next_after(PushOutcome(Decision.GIVE_UP, 413)))

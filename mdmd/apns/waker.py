@@ -31,8 +31,11 @@ log = Logger()
 LEASE = DEADLINE + 5.0  # seconds; longer than a push can take
 MOST_FLYING = 2000  # pushes at once
 POLL = 2.0  # seconds between two looks when nothing is due: another daemon may have died
-RETRY_DELAYS = (10.0, 30.0, 120.0, 600.0, 3600.0)  # seconds, by attempts since it connected
-ALARM_DELAYS = (60.0, 300.0, 600.0)  # seconds; somebody has to mend something meanwhile
+RETRY_DELAYS = (10.0, 30.0, 120.0, 600.0)  # seconds, by failures in a row
+ALARM_DELAYS = (60.0, 300.0, 600.0)  # the same; somebody has to mend something meanwhile
+# Seconds without looking, when nothing that was due could be sent: a million that are due must
+# not keep daemon and store busy while APNs is away.
+OUTAGE_DELAYS = (1.0, 2.0, 5.0, 10.0, 30.0)
 STORE_DELAYS = (0.5, 1.0, 2.0, 5.0)  # seconds, after failures of the store in a row
 STOP_PATIENCE = 6.0  # seconds that stop() waits for pushes and their records
 
@@ -94,6 +97,9 @@ class Waker:
         self._running = False
         self._idle: list[Deferred[None]] = []
         self._claimed = self._failures = 0
+        self._unanswered = 0  # pushes in a row that APNs did not get to see
+        self._outages = 0  # looks in a row after which that was so
+        self._paused_until = 0.0
 
     # -- life -----------------------------------------------------------------
 
@@ -121,7 +127,7 @@ class Waker:
         """Say that the work set has something new."""
         if self._looking:
             self._again = True
-        elif self._running:
+        elif self._running and self._clock.seconds() >= self._paused_until:
             self._look_in(0.0)
 
     def status(self) -> WakerStatus:
@@ -205,13 +211,18 @@ class Waker:
         else:
             self._failures, wait = 0, result
         if self._running:
-            self._look_in(0.0 if self._again and not self._failures else wait)
+            again = self._again and not self._failures
+            pause = self._paused_until - self._clock.seconds()
+            self._look_in(max(pause, 0.0 if again else wait))
         self._settle()
 
     async def _claim_due(self) -> float:
         """Claim and send what there is room for; return the seconds until the next look."""
         if len(self._flying) > self._most_flying - self._batch:
             return POLL  # a landing looks again before
+        pause = self._paused_until - self._clock.seconds()
+        if pause > 0:
+            return pause
         claims = await self._work.claim_due(self._batch, self._lease_ms)
         self._claimed += len(claims)
         for due in claims:
@@ -234,7 +245,8 @@ class Waker:
 
     async def _wake(self, due: DuePush) -> PushOutcome:
         outcome = await self._service.push(due.notification)
-        delay = self._delay(outcome.decision, due.attempt)
+        self._watch_outage(outcome)
+        delay = self._delay(outcome.decision, due)
         next_push = None if delay is None else int((self._clock.seconds() + delay) * 1000)
         self._recorded(due.notification.topic, outcome)
         try:
@@ -244,16 +256,28 @@ class Waker:
             log.warn("the outcome of a push is not recorded: {reason}", reason=str(error))
         return outcome
 
-    def _delay(self, decision: Decision, attempt: int) -> float | None:
+    def _delay(self, decision: Decision, due: DuePush) -> float | None:
         """Say after how many seconds to push again if the device does not connect, None: never."""
-        repeat = step(self._repeat, attempt)
         if decision is Decision.DELIVERED:
-            return spread(repeat, self._jitter)
+            return spread(step(self._repeat, due.attempt), self._jitter)
         if decision is Decision.RETRY:
-            return spread(min(repeat, step(RETRY_DELAYS, attempt)), self._jitter)
+            return spread(step(RETRY_DELAYS, due.failures), self._jitter)
         if decision is Decision.ALARM:
-            return spread(step(ALARM_DELAYS, attempt), self._jitter)
+            return spread(step(ALARM_DELAYS, due.failures), self._jitter)
         return None
+
+    def _watch_outage(self, outcome: PushOutcome) -> None:
+        """Look less and less often while APNs answers nothing."""
+        if outcome.status or outcome.decision is Decision.GIVE_UP:
+            self._unanswered = self._outages = 0
+            self._paused_until = 0.0
+            return
+        self._unanswered += 1
+        if self._unanswered >= self._batch:
+            self._unanswered = 0
+            pause = spread(step(OUTAGE_DELAYS, self._outages), self._jitter)
+            self._outages += 1
+            self._paused_until = self._clock.seconds() + pause
 
     def _flown(self, result: PushOutcome | Failure, enrollment: EnrollmentID) -> None:
         if isinstance(result, Failure):

@@ -64,10 +64,10 @@ class PushWork:
         if word != b"push":
             reason = rest[0].decode()
             return NoPush(one, f"token dropped: {reason}" if word == b"dropped" else word.decode())
-        topic, secret, pushes = rest
+        topic, secret, pushes, failures = rest
         token, magic = unpack_push(self._tools.sealer.unseal(secret, keys.push(one)))
         notification = Notification(topic.decode(), token, magic)
-        return DuePush(one, notification, int(pushes), Claim(until, secret))
+        return DuePush(one, notification, int(pushes), int(failures), claim=Claim(until, secret))
 
     async def pushed(self, due: DuePush, outcome: PushOutcome, next_push: int | None) -> None:
         """

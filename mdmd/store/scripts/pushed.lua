@@ -9,7 +9,12 @@ redis.call('HSET', record, 'pushed', ARGV[1], 'push_result', ARGV[12])
 -- A claim that ended, or an enrollment that connected or got work meanwhile, has its own time.
 local claimed = redis.call('ZSCORE', work, ARGV[8]) == ARGV[9]
 if claimed then
-  redis.call('HINCRBY', record, 'pushes', 1)
+  if ARGV[11] == 'delivered' then
+    redis.call('HINCRBY', record, 'pushes', 1)
+    redis.call('HDEL', record, 'failures')
+  else
+    redis.call('HINCRBY', record, 'failures', 1)
+  end
   if ARGV[10] == '' then
     redis.call('ZREM', work, ARGV[8])
   else
