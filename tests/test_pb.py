@@ -28,7 +28,7 @@ from tests.opshelp import MAC, PHONE, make_desk, scratch, write_operators
 ME = os.getuid()
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmdRLLlgL3rIkZh2tBM3SmS6GEbwpSGdbgb5yUSKmd9 me@mac"
 # Plain reads of what only admins see, and acts on nobody but oneself.
-NOT_AUDITED = {"audit.page", "operators.show"}
+NOT_AUDITED = {"apps.append", "audit.page", "operators.show"}
 AUDITED_ANYWAY = {"operators.my_password"}
 
 
@@ -246,6 +246,10 @@ class RoleTests(SynchronousTestCase):
         ("enroll.profile", {}, Role.ADMIN),
         ("certificates.install", {"pem": b"junk"}, Role.ADMIN),
         ("audit.page", {}, Role.ADMIN),
+        ("apps.append", {"upload": "", "piece": b"x"}, Role.OPERATOR),
+        ("apps.finish", {"upload": "x"}, Role.OPERATOR),
+        ("apps.remove", {"token": "x"}, Role.OPERATOR),
+        ("apps.show", {}, Role.VIEWER),
         ("certificates.show", {}, Role.VIEWER),
         ("commands.catalogue", {"word": "passcode"}, Role.VIEWER),
         ("commands.describe", {"request_type": "DeviceLock"}, Role.VIEWER),

@@ -10,13 +10,20 @@ from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
 from mdmd.interfaces import IPushCertificates, IWaker
 from mdmd.store.store import Store
+from mdmd.web.apps import Shelf
 from mdmd.web.channel import LimitedSite, Limits
 from mdmd.web.identity import Identities
 from mdmd.web.site import make_site
 
 
 def device_site(
-    reactor: Any, config: Config, parts: Parts, store: Store, waker: IWaker, enrolling: Enrolling
+    reactor: Any,
+    config: Config,
+    parts: Parts,
+    store: Store,
+    waker: IWaker,
+    enrolling: Enrolling,
+    shelf: Shelf,
 ) -> LimitedSite:
     return make_site(
         reactor,
@@ -39,6 +46,7 @@ def device_site(
             config.site.max_connections,
         ),
         store.enrollments.refused,
+        shelf=shelf,
     )
 
 

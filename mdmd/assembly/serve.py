@@ -39,6 +39,7 @@ from mdmd.ops.tail import Tail
 from mdmd.store.feed import Feed
 from mdmd.store.store import Store
 from mdmd.web.api import make_api
+from mdmd.web.apps import Shelf
 from mdmd.web.channel import LimitedSite
 from mdmd.webhook.webhooks import Webhooks
 
@@ -77,11 +78,13 @@ async def serve(
     await follow_events(
         reactor, stack, config, parts.blueprints, store, pushing.waker, enqueuer, sender
     )
+    shelf = Shelf(config.apps.folder, config.mdmd.public_url, lambda: int(reactor.seconds() * 1000))
     desk = attrs.evolve(
         _desk(reactor, parts, store, pushing, enrolling, enqueuer, sender),
         webhooks=webhooks,
         set_log_level=set_level,
         figures=figures.now,
+        shelf=shelf,
     )
     await serve_operators(reactor, stack, config, desk, figures)
     api = _api(reactor, config, parts, store, enqueuer, feed)
@@ -89,7 +92,7 @@ async def serve(
     stack.callback(feed.release)  # those who wait for events are answered, not waited for
     rounds = Rounds(reactor, "renewals", _RENEWALS, enrolling.renew.work)
     await begin(stack, rounds.start, rounds.stop)
-    site = device_site(reactor, config, parts, store, pushing.waker, enrolling)
+    site = device_site(reactor, config, parts, store, pushing.waker, enrolling, shelf)
     await open_site(reactor, stack, "site", config.site.listen, site, parts.site_tls)
     figures.connections["api"] = lambda: len(api.channels)
     figures.connections["site"] = lambda: len(site.channels)

@@ -32,6 +32,7 @@ GROUPS = (
     "send",
     "push",
     "act",
+    "app",
     "catalogue",
     "known",
     "queue",

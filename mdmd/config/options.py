@@ -403,6 +403,15 @@ class Inventory:
 
 
 @attrs.frozen
+class Apps:
+    """Apps that the device site serves."""
+
+    folder: Path = option(
+        PATH, "STATE/apps", "Where they are; daemons that serve the same devices share it."
+    )
+
+
+@attrs.frozen
 class EnrollSection:
     """Who may enroll, and what the enrollment profile says."""
 
@@ -495,6 +504,7 @@ class Config:
     events: Events
     enroll: EnrollSection
     inventory: Inventory
+    apps: Apps
     webhooks: dict[str, Webhook] = attrs.field(factory=dict)  # by the NAME in [webhook NAME]
 
     @property

@@ -17,6 +17,7 @@ from mdmd.interfaces import (
     IIdentities,
     IInventory,
     IPushCertificates,
+    IShelf,
     IWaker,
     IWebhooks,
 )
@@ -64,6 +65,7 @@ class Desk:
     targets: Targets
     inventory: IInventory
     groups: IGroups
+    shelf: IShelf | None = None
     version: str = ""
     webhooks: IWebhooks | None = None
     set_log_level: Callable[[str, str], None] = _no_levels

@@ -19,6 +19,7 @@ from mdmd.errors import BadRequest, InternalError, MdmdError, NotAllowed
 from mdmd.interfaces import AuditEntry
 from mdmd.ops.desk import Desk
 from mdmd.ops.method import Caller, Declared, Method, Subject, Wire
+from mdmd.ops.subjects.apps import Apps
 from mdmd.ops.subjects.audit import AuditSubject
 from mdmd.ops.subjects.ca import Ca, EnrollSubject
 from mdmd.ops.subjects.certificates import Certificates
@@ -36,6 +37,7 @@ log = Logger()
 
 # A new group of methods: one module in subjects/, one name here, its table in docs/pb.md.
 SUBJECTS: tuple[type[Subject], ...] = (
+    Apps,
     AuditSubject,
     Ca,
     Certificates,

@@ -14,7 +14,7 @@ Requests are answered one after the other, and only while the client takes the
 answers; what it sends meanwhile is not read beyond ``AHEAD`` bytes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from enum import Enum, auto
 from functools import lru_cache
 from typing import Any, Protocol
@@ -49,6 +49,9 @@ class Limits:
     idle_timeout: float = 60.0  # seconds between requests
     connections: int = 20_000
     line: int = MAX_LINE  # bytes of the request line
+
+
+Pieces = Generator[bytes, None, None]
 
 
 class _Phase(Enum):
@@ -112,6 +115,15 @@ class LimitedRequest:
         if self.channel is not None:
             self.channel.reply(self, status, headers, body)
 
+    def stream(
+        self, status: int, headers: Sequence[tuple[bytes, bytes]], size: int, pieces: Pieces
+    ) -> None:
+        """Answer, once, with ``size`` bytes that come in pieces; they are closed at the end."""
+        if self.channel is None:
+            pieces.close()
+        else:
+            self.channel.stream(self, status, headers, size, pieces)
+
 
 @implementer(IPushProducer)
 class Channel(TwistedProtocol):
@@ -129,6 +141,7 @@ class Channel(TwistedProtocol):
         self._timer: Delayed | None = None
         self._certificate: x509.Certificate | None = None
         self._request: LimitedRequest | None = None  # that is being answered
+        self._pieces: Pieces | None = None  # of a large answer, as far as they are not written
         self._choked = False  # the client does not take our answers
         self._ahead = False  # it has sent too much, and is not read
         self._reading = False
@@ -158,6 +171,9 @@ class Channel(TwistedProtocol):
             )
         if self._request is not None:
             self._request.channel = None
+        if self._pieces is not None:
+            self._pieces.close()
+            self._pieces = None
         self._enter(_Phase.CLOSING, None)
         self.site.left(self)
 
@@ -274,6 +290,8 @@ class Channel(TwistedProtocol):
     def resumeProducing(self) -> None:
         """Go on."""
         self._choked = False
+        if self._pieces is not None:
+            self._pour()
         if self._phase is _Phase.READING:
             self._read()
 
@@ -291,12 +309,53 @@ class Channel(TwistedProtocol):
         body: bytes,
     ) -> None:
         """Write an answer in one piece, then rest, or go on with what came meanwhile."""
-        lines = [_status_line(status), *(_header(*header) for header in headers)]
-        lines.append(b"Content-Length: %d\r\n" % len(body))
-        lines.append(b"\r\n" if self.persistent else b"Connection: close\r\n\r\n")
+        lines = self._head(status, headers, len(body))
         if request.method != b"HEAD":
             lines.append(body)
         self.transport.write(b"".join(lines))
+        self._answered()
+
+    def stream(
+        self,
+        request: LimitedRequest,
+        status: int,
+        headers: Sequence[tuple[bytes, bytes]],
+        size: int,
+        pieces: Pieces,
+    ) -> None:
+        """Write an answer piece by piece, as fast as the client takes it."""
+        self.transport.write(b"".join(self._head(status, headers, size)))
+        if request.method == b"HEAD":
+            pieces.close()
+            self._answered()
+        else:
+            self._pieces = pieces
+            self._pour()
+
+    def _pour(self) -> None:
+        while self._pieces is not None and not self._choked:
+            try:
+                piece = next(self._pieces, None)
+            except OSError as error:
+                log.error("an answer broke off: {reason}", reason=str(error))
+                self.abort()
+                return
+            if piece is None:
+                self._pieces = None
+                self._answered()
+                return
+            # One that takes nothing any more is late.
+            self._enter(_Phase.ANSWERING, self.site.limits.request_timeout)
+            self.transport.write(piece)
+
+    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]], size: int) -> list[bytes]:
+        lines = [_status_line(status), *(_header(*header) for header in headers)]
+        lines.append(b"Content-Length: %d\r\n" % size)
+        lines.append(b"\r\n" if self.persistent else b"Connection: close\r\n\r\n")
+        return lines
+
+    def _answered(self) -> None:
+        """End a request: rest, or go on with what came meanwhile."""
         self._request = None
         if not self.persistent:
             self.loseConnection()

@@ -10,7 +10,8 @@ The device site: which path is which story.
 ``GET /ca``            the device CA's certificate, DER
 =====================  =========================================================
 
-and ``GET /.well-known/com.apple.remotemanagement``, which points to ``/enroll``.
+and ``GET /.well-known/com.apple.remotemanagement``, which points to ``/enroll``,
+and ``GET /apps/…``; see :mod:`mdmd.web.apps`.
 """
 
 import base64
@@ -28,6 +29,7 @@ from mdmd.interfaces import Identity
 from mdmd.mdm import plist
 from mdmd.mdm.enrollment import EnrollmentID, enrollment_id
 from mdmd.pki.scep import ScepAnswer
+from mdmd.web.apps import AppFiles, Shelf
 from mdmd.web.channel import LimitedRequest, LimitedSite, Limits, peer_of
 from mdmd.web.identity import Shows
 from mdmd.web.respond import Answer, Clock, Edge, Facts, Refusal, method_not_allowed
@@ -221,7 +223,10 @@ class _Device:
 
 
 class _Leaf:
-    def __init__(self, device: _Device, edge: Edge, name: str) -> None:
+    def __init__(
+        self, device: _Device, edge: Edge, name: str, apps: AppFiles | None = None
+    ) -> None:
+        self._apps = apps
         self._device = device
         self._edge = edge
         self._name = name
@@ -233,7 +238,10 @@ class _Leaf:
             "request": f"{self._name}-{self._number:x}",
             "peer": peer_of(request.client),
         }
-        self._edge.answer(request, self._device.answer(request, facts), facts)
+        if self._apps is not None and request.path.startswith(AppFiles.PREFIX):
+            self._apps.render(request, facts)
+        else:
+            self._edge.answer(request, self._device.answer(request, facts), facts)
 
 
 def make_site(
@@ -246,17 +254,21 @@ def make_site(
     limits: Limits,
     refused: Refused,
     jitter: Callable[[], float] = random.random,
+    shelf: Shelf | None = None,
 ) -> LimitedSite:
     """
     Make the device site.
 
     :param refused: writes an event for a request that was turned away.
     :param jitter: 0 <= float < 1, for Retry-After.
+    :param shelf: apps to serve; None serves none.
     """
     refusals = Refusals(refused, reactor)
     device = _Device(checkins, connect, scep, door, identities, refusals)
     # The name tells the requests of one run from those of the next.
-    leaf = _Leaf(device, Edge(reactor, jitter), f"{int(reactor.seconds()):x}")
+    edge = Edge(reactor, jitter)
+    apps = None if shelf is None else AppFiles(shelf, edge)
+    leaf = _Leaf(device, edge, f"{int(reactor.seconds()):x}", apps)
 
     def too_large(peer: str) -> None:
         refusals.tell("oversized", f"TooLarge: a body beyond {limits.body} bytes from {peer}")
