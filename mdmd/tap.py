@@ -7,7 +7,7 @@ What the daemon is made of is put together in :mod:`mdmd.assembly.serve`.
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -51,7 +51,7 @@ def makeService(options: Options) -> Service:
     try:
         config = load(path)
         parts = Parts.read(config, str(path))
-        logs = _logs(config, path)
+        logs = _logs(config, path, options.parent or {})
     except ConfigError as error:
         raise SystemExit(str(error)) from None
     if options["check"]:
@@ -92,14 +92,23 @@ def _configuration(given: str | None) -> Path:
     )
 
 
-def _logs(config: Config, path: Path) -> Logs:
+def _logs(config: Config, path: Path, twistd: Mapping[str, Any]) -> Logs:
     mdmd = config.mdmd
     try:
-        return Logs(mdmd.log_file, mdmd.log_format == "json", mdmd.log_level)
+        place = mdmd.log_file or _log_of(twistd)
+        return Logs(place, mdmd.log_format == "json", mdmd.log_level)
     except OSError as error:
         raise ConfigError(
             [f"{path}: [mdmd] log_file: {error.filename}: {error.strerror}"]
         ) from None
+
+
+def _log_of(twistd: Mapping[str, Any]) -> Path | None:
+    """Say where twistd would log: in the background nobody reads standard error."""
+    given = twistd.get("logfile")
+    if given == "-" or (not given and twistd.get("nodaemon", True)):
+        return None
+    return Path(twistd.get("rundir", "."), given or "twistd.log").absolute()
 
 
 def _reload(path: Path, parts: Parts, logs: Logs, systemd: Systemd) -> None:

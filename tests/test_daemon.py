@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 from unittest import SkipTest
@@ -339,6 +340,20 @@ class ExternalRedisTests(LoopTests):
         cls._server.__exit__(None, None, None)
 
 
+def end_by(pidfile: Path) -> None:
+    """End what wrote a pid file, if it has not ended yet."""
+    with contextlib.suppress(OSError):
+        os.kill(int(pidfile.read_text()), signal.SIGTERM)
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    """Look until it is so."""
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 class StartTests(SynchronousTestCase):
     """What a sysadmin sees who made a mistake."""
 
@@ -434,6 +449,21 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("can't start", done.stderr)
         self.assertNotIn("Traceback", done.stderr)
+
+    def test_in_the_background(self) -> None:
+        """Without -n its log is twistd's, and a relative configuration is found from there."""
+        state, config = self.daemon.state, self.daemon.config
+        words = [BIN / "twistd", "mdmd", "--config", config.name]
+        log, pidfile = state / "twistd.log", state / "twistd.pid"
+        self.addCleanup(end_by, pidfile)
+        subprocess.run(words, cwd=state, check=True, timeout=60, stdin=subprocess.DEVNULL)
+        wait_for(lambda: log.exists() and "mdmd ready" in log.read_text())
+        os.kill(int(pidfile.read_text()), signal.SIGTERM)
+        wait_for(lambda: not pidfile.exists())
+        with socket.create_server(("127.0.0.1", self.daemon.port)):
+            subprocess.run(words, cwd=state, check=True, timeout=60, stdin=subprocess.DEVNULL)
+            wait_for(lambda: "mdmd can't start" in log.read_text())
+        wait_for(lambda: not pidfile.exists())
 
     def test_clean_end(self) -> None:
         """SIGTERM ends it, and its store with it."""

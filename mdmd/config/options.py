@@ -100,7 +100,10 @@ class Mdmd:
         choice("text", "json"), "text", "text for people, json (an object a line) for programs."
     )
     log_file: Path | None = option(
-        optional(PATH), "", "Where to log; if empty, standard error, which systemd's journal reads."
+        optional(PATH),
+        "",
+        "Where to log; if empty, standard error, which systemd's journal reads, or in the "
+        "background what twistd's --logfile says.",
     )
 
 
