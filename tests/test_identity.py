@@ -136,6 +136,29 @@ class IdentityTests(SynchronousTestCase):
         with self.assertRaises(NoIdentity):
             identities.identify(FakeRequest(certificate), BODY)
 
+    def test_expired_by_option(self) -> None:
+        """By option an expired one is let in, marked; whether it is known first or only now."""
+        certificate, _ = device()
+        late = NOW + timedelta(days=400)
+        for first in (NOW, late):
+            moment = [first.timestamp()]
+            lenient = Identities(
+                [authority().certificate], lambda moment=moment: moment[0], ["tls"], expired=True
+            )
+            identity = lenient.identify(FakeRequest(certificate), BODY)
+            self.assertEqual(identity.expired, first is late)
+            moment[0] = late.timestamp()
+            self.assertTrue(lenient.identify(FakeRequest(certificate), BODY).expired)
+
+    def test_expired_is_still_checked(self) -> None:
+        """Expired and of another CA, or not valid yet, is no identity even then."""
+        stranger, _ = device(ca="Other CA")
+        late, early = NOW + timedelta(days=400), NOW - timedelta(days=1)
+        for certificate, moment in ((stranger, late), (device()[0], early)):
+            lenient = Identities([authority().certificate], moment.timestamp, ["tls"], expired=True)
+            with self.assertRaises(NoIdentity):
+                lenient.identify(FakeRequest(certificate), BODY)
+
     def test_memory_is_bounded(self) -> None:
         """Only so many certificates are remembered, the one used last longest."""
         identities = self.identities("tls", remembered=2)
