@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 from twisted.internet import reactor
 
-from mdmd.apns.line import LineStatus
+from mdmd.apns.status import LineStatus
 from mdmd.errors import NotHere
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.send import Sender

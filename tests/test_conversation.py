@@ -13,13 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mdmd.apns.conversation import (
-    MAX_ANSWER,
-    Conversation,
-    Ended,
-    Fate,
-)
-from mdmd.apns.message import payload, read_reason, unsendable
+from mdmd.apns.conversation import MAX_ANSWER, Conversation
+from mdmd.apns.message import Ended, Fate, payload, read_reason, unsendable
 from mdmd.interfaces import Notification
 
 TOPIC = "com.apple.mgmt.External.test"

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.apns import frames
-from mdmd.apns.conversation import Conversation, Ended, Fate
+from mdmd.apns.conversation import Conversation
 from mdmd.apns.headers import AnswerHeaders, RequestHeaders
+from mdmd.apns.message import Ended, Fate
 from tests.test_conversation import TOPIC, notification
 
 

@@ -16,8 +16,9 @@ from twisted.logger import Logger
 
 from mdmd.apns.connection import KeepAlive
 from mdmd.apns.dial import Dialer
-from mdmd.apns.line import Dial, Line, LineStatus
+from mdmd.apns.line import Dial, Line
 from mdmd.apns.message import unsendable
+from mdmd.apns.status import LineStatus
 from mdmd.apns.timing import Clock, Jitter, Timer, stop_timer
 from mdmd.errors import BadCertificate, StoreCorrupt, StoreUnavailable
 from mdmd.interfaces import Decision, IPushCertificates, Notification, PushOutcome

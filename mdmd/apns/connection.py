@@ -12,7 +12,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mdmd.apns.conversation import Conversation, Ended, Fate
+from mdmd.apns.conversation import Conversation
+from mdmd.apns.message import Ended, Fate
 from mdmd.apns.reasons import decide_goodbye
 from mdmd.apns.timing import Clock, Timer, stop_timer
 from mdmd.apns.tls import ALPN, explain

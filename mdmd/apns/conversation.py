@@ -15,14 +15,13 @@ Source: RFC 9113; Apple, "Sending notification requests to APNs".
 """
 
 from collections import OrderedDict
-from enum import StrEnum
 
 import attrs
 
 from mdmd.apns import frames
 from mdmd.apns.frames import Code, Frame, Setting, Violation
 from mdmd.apns.headers import MAX_BLOCK, AnswerHeaders, RequestHeaders
-from mdmd.apns.message import payload, read_reason
+from mdmd.apns.message import Ended, Fate, payload, read_reason
 from mdmd.interfaces import Notification
 
 MAX_ANSWER = 4096  # bytes of a response's body that are read; more resets the stream
@@ -35,26 +34,6 @@ LAST_STREAM = 2**31 - 1000
 _REFILL = frames.WINDOW // 2  # bytes received until the peer may send as many again
 
 
-class Fate(StrEnum):
-    """What is known of a notification when the conversation is done with it."""
-
-    ANSWERED = "answered"
-    UNSENT = "unsent"  # it never left: send it elsewhere
-    NOT_PROCESSED = "not-processed"  # APNs says it did nothing with it: safe to send again
-    UNKNOWN = "unknown"  # it left, and no answer came
-
-
-@attrs.frozen
-class Ended:
-    """The one end of one notification."""
-
-    ticket: int
-    fate: Fate
-    status: int = 0  # HTTP status, for ANSWERED
-    reason: str = ""  # APNs' word for ANSWERED, else ours for what happened
-    apns_id: str = ""
-
-
 @attrs.define
 class _Stream:
     ticket: int
@@ -63,6 +42,16 @@ class _Stream:
     status: int = 0
     apns_id: str = ""
     body: bytes = b""
+
+    @property
+    def fate(self) -> Fate:
+        """Without an answer: a request whose end never left can't have been acted upon."""
+        return Fate.NOT_PROCESSED if self.unsent else Fate.UNKNOWN
+
+    def answer(self) -> Ended:
+        """Make its end of what APNs said."""
+        reason = "" if self.status == 200 else read_reason(self.body)
+        return Ended(self.ticket, Fate.ANSWERED, self.status, reason, self.apns_id)
 
 
 class Conversation:
@@ -170,7 +159,7 @@ class Conversation:
         stream = self._forget(stream_id)
         self._output.append(frames.rst_stream(stream_id, Code.CANCEL))
         self._pump()
-        return Ended(ticket, _fate_without_answer(stream), reason="cancelled")
+        return Ended(ticket, stream.fate, reason="cancelled")
 
     def ping(self) -> None:
         """Ask the peer for a sign of life; any received byte is one."""
@@ -193,7 +182,7 @@ class Conversation:
         self.over = True
         ended = self._unsent()
         for stream in self._streams.values():
-            ended.append(Ended(stream.ticket, _fate_without_answer(stream), reason=reason))
+            ended.append(Ended(stream.ticket, stream.fate, reason=reason))
         self._streams.clear()
         self._stream_of.clear()
         self._blocked.clear()
@@ -315,13 +304,12 @@ class Conversation:
         stream = self._forget(stream_id)
         if stream.unsent:  # APNs did not want to hear all of it
             self._output.append(frames.rst_stream(stream_id, Code.NO_ERROR))
-        reason = "" if stream.status == 200 else read_reason(stream.body)
-        return Ended(stream.ticket, Fate.ANSWERED, stream.status, reason, stream.apns_id)
+        return stream.answer()
 
     def _give_up(self, stream_id: int, reason: str) -> Ended:
         stream = self._forget(stream_id)
         self._output.append(frames.rst_stream(stream_id, Code.PROTOCOL_ERROR))
-        return Ended(stream.ticket, _fate_without_answer(stream), reason=reason)
+        return Ended(stream.ticket, stream.fate, reason=reason)
 
     def _take_reset(self, stream_id: int, content: bytes, ended: list[Ended]) -> None:
         self._check_opened(stream_id)
@@ -336,9 +324,7 @@ class Conversation:
             reason = "" if stream.status == 200 else read_reason(stream.body)
             ended.append(Ended(stream.ticket, Fate.ANSWERED, stream.status, reason, stream.apns_id))
             return
-        fate = _fate_without_answer(stream)
-        if code == Code.REFUSED_STREAM:
-            fate = Fate.NOT_PROCESSED
+        fate = Fate.NOT_PROCESSED if code == Code.REFUSED_STREAM else stream.fate
         ended.append(Ended(stream.ticket, fate, reason=f"APNs reset it ({frames.name_of(code)})"))
 
     def _take_window_update(self, stream_id: int, content: bytes, ended: list[Ended]) -> None:
@@ -419,8 +405,3 @@ _ABOUT_CONNECTION = {
     frames.PING: Conversation._take_ping,
     frames.GOAWAY: Conversation._take_goaway,
 }
-
-
-def _fate_without_answer(stream: _Stream) -> Fate:
-    """A request whose end never left can't have been acted upon."""
-    return Fate.NOT_PROCESSED if stream.unsent else Fate.UNKNOWN

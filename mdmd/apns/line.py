@@ -10,9 +10,7 @@ NOT_PROCESSED    sent again, up to ``RESENDS`` times
 UNKNOWN          sent again once, and marked as perhaps sent twice
 ===============  ==========================================================
 
-An alarm (APNs or TLS says that certificate or topic is wrong) shuts the line:
-pushes are answered with the alarm at once, and now and then a single one is let
-through to see whether it is over.
+While an alarm of the topic is on, the :class:`~mdmd.apns.gate.Gate` answers instead.
 """
 
 from collections import deque
@@ -26,8 +24,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mdmd.apns.connection import Connection, KeepAlive, NotConnected
-from mdmd.apns.conversation import Conversation, Ended, Fate
-from mdmd.apns.reasons import CLOSES_CONNECTION, TABLE, decide
+from mdmd.apns.conversation import Conversation
+from mdmd.apns.gate import Gate
+from mdmd.apns.message import Ended, Fate
+from mdmd.apns.reasons import CLOSES_CONNECTION, decide
+from mdmd.apns.status import LineStatus
 from mdmd.apns.timing import Clock, Jitter, spread, step
 from mdmd.interfaces import Decision, Notification, PushOutcome
 from mdmd.pki.pushcert import PushCertificate
@@ -42,8 +43,6 @@ GROW_AFTER = 1.0  # seconds without a free stream before another connection is m
 SHRINK_AFTER = 300.0  # seconds that more than one connection is kept without need
 RESENDS = 3
 CONNECT_DELAYS = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0)  # seconds, after failures in a row
-ALARM_DELAYS = (30.0, 60.0, 300.0, 600.0)  # seconds, after alarms in a row
-STRANGE_ANSWERS = 10  # 4xx answers in a row that nobody knows before they are an alarm
 
 Dial = Callable[[PushCertificate, Connection], Awaitable[None]]
 
@@ -56,25 +55,6 @@ class _Push:
     place: tuple[Connection, int] | None = None  # connection and ticket
     resent: int = 0
     maybe_twice: bool = False
-
-
-@attrs.frozen
-class LineStatus:
-    """A topic's line, as an operator sees it."""
-
-    topic: str
-    version: int  # of the push certificate in use
-    not_after: int  # of it, epoch seconds
-    connections: int
-    draining: int  # connections that only wait for their last answers
-    in_flight: int
-    waiting: int
-    delivered: int  # since the start
-    refused: int  # answers other than 200 since the start
-    reconnects: int
-    last_error: str  # reason, in APNs' words or ours
-    last_error_at: int  # epoch seconds, 0 if there was none
-    alarm: str  # why nothing is sent now
 
 
 class Line:
@@ -104,7 +84,7 @@ class Line:
         self._keep_alive = keep_alive
         self._connect_timeout = connect_timeout
         self._jitter = jitter
-        self._alarmed = alarmed
+        self._gate = Gate(topic, DEADLINE, jitter, alarmed)
         self._certificate: PushCertificate | None = None
         self.version = 0
         self._queue: deque[_Push] = deque()  # may hold some that are over
@@ -114,11 +94,6 @@ class Line:
         self._dialing: Deferred[None] | None = None
         self._failures = 0  # connections in a row that came to nothing
         self._try_at = 0.0
-        self._alarm: PushOutcome | None = None
-        self._alarms = 0  # in a row
-        self._probe_at = 0.0
-        self._probing = False
-        self._strange = 0  # unknown 4xx answers in a row
         self._full_since = self._needed_at = clock.seconds()
         self._stopping = False
         self._trouble = PushOutcome(Decision.RETRY, reason="no connection to APNs yet")
@@ -133,7 +108,7 @@ class Line:
             return
         self.version, self._certificate = version, certificate
         self._failures, self._try_at = 0, 0.0
-        self._clear_alarm()
+        self._gate.open()
         for connection in list(self._sent):
             connection.drain()
         self._pump()
@@ -195,7 +170,7 @@ class Line:
             reconnects=max(0, self._dials - 1),
             last_error=self._last_error,
             last_error_at=self._last_error_at,
-            alarm="" if self._alarm is None else self._alarm.reason,
+            alarm="" if self._gate.alarm is None else self._gate.alarm.reason,
         )
 
     # -- pushes -----------------------------------------------------------------
@@ -207,11 +182,9 @@ class Line:
             return PushOutcome(Decision.RETRY, reason="the daemon is stopping")
         if self._waiting >= MOST_WAITING:
             return PushOutcome(Decision.RETRY, reason="too many pushes of this topic are waiting")
-        if self._alarm is not None:
-            if now < self._probe_at:
-                return self._alarm
-            self._probing, self._probe_at = True, now + DEADLINE  # this one is let through
-        elif self._try_at - now > PATIENCE and not any(each.usable for each in self._sent):
+        if self._gate.alarm is not None:
+            return self._gate.refuses(now)
+        if self._try_at - now > PATIENCE and not any(each.usable for each in self._sent):
             return self._trouble
         return None
 
@@ -272,21 +245,10 @@ class Line:
         else:
             self._refused += 1
             self._note_error(ended.reason or f"HTTP status {ended.status}")
-        if decision is Decision.ALARM and self._is_serious(outcome):
-            self._raise_alarm(outcome)
-        elif decision is not Decision.ALARM:
-            self._strange = 0
-            self._clear_alarm()
+        self._gate.answered(outcome, self._clock.seconds())
         if ended.reason in CLOSES_CONNECTION:
             connection.drain()
         self._end(push, outcome)
-
-    def _is_serious(self, outcome: PushOutcome) -> bool:
-        """An answer that nobody knows may be one device's doing: it must come often."""
-        if (outcome.status, outcome.reason) in TABLE:
-            return True
-        self._strange += 1
-        return self._strange >= STRANGE_ANSWERS
 
     def _expire(self, push: _Push) -> None:
         if push.place is None:
@@ -399,7 +361,7 @@ class Line:
             topic=self.topic,
         )
         if trouble.decision is Decision.ALARM:
-            self._raise_alarm(trouble)
+            self._gate.shut(trouble, self._clock.seconds())
         if trouble.decision is Decision.ALARM or delay > PATIENCE:
             for push in self._take_queue():
                 self._end(push, trouble)
@@ -428,27 +390,6 @@ class Line:
 
     def _note_error(self, reason: str) -> None:
         self._last_error, self._last_error_at = reason, int(self._clock.seconds())
-
-    def _raise_alarm(self, outcome: PushOutcome) -> None:
-        begins = self._alarm is None
-        self._alarm = outcome
-        now = self._clock.seconds()
-        if begins or self._probing:
-            self._probing = False
-            delay = spread(step(ALARM_DELAYS, self._alarms), self._jitter)
-            self._alarms += 1
-            self._probe_at = self._try_at = now + delay
-        if begins:
-            log.error(
-                "pushes for {topic} are refused: {reason}", topic=self.topic, reason=outcome.reason
-            )
-            self._alarmed(self.topic, outcome.reason)
-
-    def _clear_alarm(self) -> None:
-        if self._alarm is not None:
-            log.info("pushes for {topic} are taken again", topic=self.topic)
-            self._alarmed(self.topic, "")
-        self._alarm, self._alarms = None, 0
 
 
 async def _await(awaitable: Awaitable[None]) -> None:

@@ -1,17 +1,40 @@
 """
-What goes to APNs in a request's body, and what comes back in an answer's.
+What goes to APNs in a request's body, what comes back, and what is known of it then.
 
 Source: Apple, "Sending notification requests to APNs", "Handling notification
 responses from APNs".
 """
 
 import json
+from enum import StrEnum
+
+import attrs
 
 from mdmd.interfaces import Notification
 
 MAX_PAYLOAD = 4096  # bytes, Apple's limit
 MAX_TOKEN = 100  # bytes; Apple's are 32 and say they may grow
 MAX_REASON = 100  # characters
+
+
+class Fate(StrEnum):
+    """What is known of a notification when the conversation is done with it."""
+
+    ANSWERED = "answered"
+    UNSENT = "unsent"  # it never left: send it elsewhere
+    NOT_PROCESSED = "not-processed"  # APNs says it did nothing with it: safe to send again
+    UNKNOWN = "unknown"  # it left, and no answer came
+
+
+@attrs.frozen
+class Ended:
+    """The one end of one notification."""
+
+    ticket: int
+    fate: Fate
+    status: int = 0  # HTTP status, for ANSWERED
+    reason: str = ""  # APNs' word for ANSWERED, else ours for what happened
+    apns_id: str = ""
 
 
 def payload(notification: Notification) -> bytes:

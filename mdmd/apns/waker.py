@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mdmd.apns.line import DEADLINE
+from mdmd.apns.status import WakerStatus
 from mdmd.apns.timing import Clock, Jitter, Timer, spread, step, stop_timer
 from mdmd.errors import MdmdError, StoreUnavailable
 from mdmd.interfaces import (
@@ -49,15 +50,6 @@ class _Flight:
     waiting: list[Deferred[PushOutcome | NoPush]] = attrs.Factory(list)
     later: list[Deferred[PushOutcome | NoPush]] = attrs.Factory(list)  # for one push after it
     sent: bool = False  # whoever comes now needs another one
-
-
-@attrs.frozen
-class WakerStatus:
-    """How the waker is, as an operator sees it."""
-
-    flying: int  # pushes between claim and record
-    claimed: int  # since the start
-    store_failures: int  # in a row, now
 
 
 class Waker:
