@@ -15,6 +15,7 @@ from mdmd.store.groups import Groups
 from mdmd.store.identities import Identities
 from mdmd.store.inventory import Inventory
 from mdmd.store.link import Link
+from mdmd.store.moving import Moving
 from mdmd.store.push import PushWork
 from mdmd.store.queue import Queue
 from mdmd.store.renewals import Renewals
@@ -48,6 +49,7 @@ class Store:
         self.refresh = Due(self.tools, keys.REFRESH)
         self.limits = Due(self.tools, keys.LIMITS)
         self.certificates = PushCertificates(self.tools)
+        self.moving = Moving(self.tools)
         self.deliveries = Deliveries(self.tools, self.events)
         self.identities = Identities(self.tools)
         self.renewals = Renewals(self.tools)
