@@ -17,8 +17,12 @@ from mdmd.interfaces import (
     IWaker,
     NoPush,
     Policy,
+    Priority,
     PushOutcome,
 )
+from mdmd.mdm import plist
+from mdmd.mdm.answers.decode import LIMITS, is_partial
+from mdmd.mdm.catalogue.load import entry
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
 
@@ -76,7 +80,7 @@ class Enqueuer:
         Queue ``command`` on each of ``ids`` and push to those that took it.
 
         One bad id is its own error and does not fail the others. ``command``
-        None pushes only.
+        None pushes only; ``policy`` None is :func:`usual_policy`.
 
         :raises BadRequest: no id at all, or neither command nor push.
         :raises Conflict: the CommandUUID is known with another body.
@@ -86,7 +90,9 @@ class Enqueuer:
                 raise BadRequest("nothing to do: neither a command nor a push")
             return await self.push(ids)
         targets, status = _read(ids)
-        outcomes = await self._fleet.enqueue(command, list(targets.values()), policy or Policy())
+        outcomes = await self._fleet.enqueue(
+            command, list(targets.values()), policy or usual_policy(command)
+        )
         awake: dict[str, EnrollmentID] = {}
         for (typed, target), outcome in zip(targets.items(), outcomes, strict=True):
             status[typed] = _REPLIES[outcome]
@@ -133,6 +139,19 @@ _REPLIES = {
     Enqueued.PENDING: TargetReply(command_error=Fault.PENDING.value),
     Enqueued.DISABLED: TargetReply(push_error=Fault.DISABLED.value),
 }
+
+
+def usual_policy(command: Command) -> Policy:
+    """Say how a command is queued of which nobody said how: as the catalogue has it."""
+    found = entry(command.request_type)
+    if found is None:
+        return Policy()
+    urgent = found.priority == "security"
+    partial = False
+    if not LIMITS.isdisjoint(found.keys):
+        inner = plist.loads(command.raw, limit=len(command.raw)).get("Command")
+        partial = isinstance(inner, dict) and is_partial(inner)
+    return Policy(Priority.SECURITY if urgent else Priority.NORMAL, partial=partial)
 
 
 def _read(ids: Sequence[str]) -> tuple[dict[str, EnrollmentID], dict[str, TargetReply]]:

@@ -19,7 +19,7 @@ from mdmd.errors import BadMessage
 from mdmd.mdm import plist
 from mdmd.mdm.answers.chain import ErrorItem, read_chain
 
-LIMIT = 64 << 20  # bytes of a report; what the site takes is less
+LARGEST = 64 << 20  # bytes of a report; what the site takes is less
 MAX_ODDITIES = 20
 
 
@@ -59,7 +59,9 @@ SECRETS = frozenset(
     }
 )  # fmt: skip
 # Keys of a command that make its answer a part of the truth only.
-_LIMITS = ("Identifiers", "ManagedAppsOnly", "ManagedOnly", "FilterExtensionPoints", "Items")
+LIMITS = frozenset(
+    {"Identifiers", "ManagedAppsOnly", "ManagedOnly", "FilterExtensionPoints", "Items"}
+)
 
 
 def decode_answer(request_type: str, raw: bytes, partial: bool = False) -> Answer:
@@ -71,7 +73,7 @@ def decode_answer(request_type: str, raw: bytes, partial: bool = False) -> Answe
         list of some apps does not become the inventory's list of all.
     """
     try:
-        message = plist.loads(raw, limit=LIMIT)
+        message = plist.loads(raw, limit=LARGEST)
     except BadMessage as error:
         return Answer("", oddities=(f"the report can't be read: {error}",))
     reading = _Reading()
@@ -95,7 +97,7 @@ def decode_answer(request_type: str, raw: bytes, partial: bool = False) -> Answe
 
 def is_partial(command: Mapping[str, object]) -> bool:
     """Say whether the keys of a command make its answer a part of the truth only."""
-    return any(command.get(key) for key in _LIMITS)
+    return any(command.get(key) for key in LIMITS)
 
 
 def plain(value: object) -> object:
