@@ -6,11 +6,12 @@ SOURCES = $(shell find mdmd twisted -name '*.py' -o -name '*.lua') pyproject.tom
 ARGS ?=
 TESTS ?= tests
 
-.PHONY: help venv demo test lint bench lock wheel clean
+.PHONY: help venv demo test faults lint bench lock wheel clean
 
 help:
 	@echo 'make demo [ARGS=--once]  a real server, two simulated devices, one push'
 	@echo 'make test [TESTS=…]      every test, or those named'
+	@echo 'make faults [TIMES=10]    hurt the daemon for longer than the tests do'
 	@echo 'make lint                ruff and mypy'
 	@echo 'make bench               time what matters; adds to bench/RESULTS.md'
 	@echo 'make wheel               build dist/mdmd-*.whl'
@@ -41,6 +42,10 @@ demo: venv
 # From outside the checkout, so that the installed package is what is tested.
 test: venv
 	@$(BIN)/python -m pytest -p no:cacheprovider -n 4 --dist loadfile $(TESTS) $(ARGS)
+
+TIMES ?= 10
+faults: venv
+	@MDMD_FAULTS=$(TIMES) $(BIN)/python -m pytest -p no:cacheprovider -s --timeout 3600 tests/faults
 
 lint: venv
 	@$(BIN)/ruff check .

@@ -50,6 +50,8 @@ class RunningDaemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = self.state / "daemon.log"
         self.trust = self.state / "ca" / "ca.pem"  # for the site
+        embedded = f"unix://{self.state / 'store' / 'store.sock'}"
+        self.store_url = embedded if redis == "embedded" else redis
         self.launcher: list[str] = []  # before the command, such as a shell that opens files
         self.inherited: tuple[int, ...] = ()  # file descriptors
         self._mdmctl_init()
@@ -240,9 +242,14 @@ class HandDevice:
             self._connection = None
             raise
         if not keep:
+            self.hang_up()
+        return answer
+
+    def hang_up(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
             self._connection.close()
             self._connection = None
-        return answer
 
     def check_in(self, **keys: object) -> tuple[int, bytes]:
         """Send one check-in."""

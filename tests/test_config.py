@@ -10,7 +10,7 @@ from twisted.internet.endpoints import _parse as twisted_parse
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.config import OPTIONS, Config, load, parse, sample
-from mdmd.config.endpoints import split_endpoint
+from mdmd.config.endpoints import split_endpoint, with_backlog
 from mdmd.errors import ConfigError
 
 URL = "public_url = https://mdm.example.org"
@@ -366,3 +366,18 @@ class SampleTests(SynchronousTestCase):
         """It is a right file but for what only the sysadmin knows."""
         (line,) = mistakes(sample())
         self.assertIn("public_url", line)
+
+
+class BacklogTests(SynchronousTestCase):
+    def test_added(self) -> None:
+        """Every endpoint that can have one gets one, and keeps its own if it has it."""
+        for text, expected in (
+            ("tcp:443", "tcp:443:backlog=4096"),
+            ("tcp:443:interface=127.0.0.1", "tcp:443:interface=127.0.0.1:backlog=4096"),
+            ("haproxy:tcp:443", "haproxy:tcp:443:backlog=4096"),
+            ("unix:/run/x:mode=660", "unix:/run/x:mode=660:backlog=4096"),
+            ("tcp:443:backlog=7", "tcp:443:backlog=7"),
+            ("tcp:443:127.0.0.1:7", "tcp:443:127.0.0.1:7"),
+            ("systemd:domain=INET:name=site", "systemd:domain=INET:name=site"),
+        ):
+            self.assertEqual(with_backlog(text, 4096), expected)

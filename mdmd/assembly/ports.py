@@ -8,17 +8,20 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
+from mdmd.config.endpoints import with_backlog
 from mdmd.web.channel import LimitedSite
 from mdmd.web.tls import ServerContext, wrap
 
 log = Logger()
+
+BACKLOG = 4096  # connections that wait to be accepted; what Linux allows at most
 
 DRAIN = 10.0  # seconds for requests in flight when the daemon ends
 
 
 def make_endpoint(reactor: Any, text: str) -> Any:
     """Make an endpoint of its string, as Twisted spells them."""
-    return serverFromString(reactor, text)  # type: ignore[no-untyped-call]
+    return serverFromString(reactor, with_backlog(text, BACKLOG))  # type: ignore[no-untyped-call]
 
 
 async def open_port(stack: AsyncExitStack, name: str, endpoint: Any, factory: Any) -> None:

@@ -102,6 +102,18 @@ def is_open(text: str) -> bool:
     return not (is_address(interface) and ip_address(interface).is_loopback)
 
 
+def with_backlog(text: str, most: int) -> str:
+    """
+    Let so many connections wait to be accepted, unless the endpoint says how many.
+
+    Twisted's 50 is far too few for a fleet that was just pushed: the rest is not
+    refused but dropped, and each comes again only after a second, then three.
+    """
+    prefix, values = endpoint_values(text)
+    takes = "backlog" in _PARAMETERS[prefix] and "backlog" not in values
+    return f"{text}:backlog={most}" if takes else text
+
+
 def _escaped(text: str) -> str:
     return re.sub(r"([\\:=])", r"\\\1", text)
 
