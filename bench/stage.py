@@ -24,7 +24,7 @@ from mdmd.mdm.command import Command, build_command
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, fingerprint, key_pem, new_key
-from mdmd.pki.sealing import Sealer
+from mdmd.pki.sealing import CA_KEY, Sealer
 from mdmd.store.store import Store
 from tests.blocking import BlockingLink, run
 from tests.daemonhelp import TOPIC, RunningDaemon
@@ -97,8 +97,8 @@ class Stage:
         """Start it, with all devices enrolled."""
         self.daemon.start()
         self.link = BlockingLink(str(self.daemon.state / "store" / "store.sock"))
-        sealer = Sealer((self.daemon.state / "sealing.key").read_bytes())
-        self.store = Store(self.link, sealer, _Wall())
+        self.sealer = Sealer((self.daemon.state / "sealing.key").read_bytes())
+        self.store = Store(self.link, self.sealer, _Wall())
         self._enroll()
         self._compile()
 
@@ -110,7 +110,8 @@ class Stage:
     def _enroll(self) -> None:
         state = self.daemon.state
         authority = CertificateAuthority.load(
-            (state / "ca" / "ca.pem").read_bytes(), (state / "ca" / "ca.key").read_bytes()
+            (state / "ca" / "ca.pem").read_bytes(),
+            self.sealer.unseal_file((state / "ca" / "ca.key").read_bytes(), CA_KEY),
         )
         (self.folder / "udids").write_text("".join(f"{udid(n)}\n" for n in range(self.count)))
         for n in range(self.count):

@@ -163,7 +163,7 @@ class RunningSite:
             jitter=lambda: 0.0,
         )
         endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-        self._port = await endpoint.listen(wrap(context, self._site, reactor))
+        self._port = await endpoint.listen(wrap(context, self._site))
         self.url = f"https://localhost:{self._port.getHost().port}"
         self.template = attrs.evolve(
             self.template,

@@ -15,7 +15,7 @@ from twisted.web.http_headers import Headers
 
 from mdmd.errors import BadCertificate, BadSignature, NoIdentity
 from mdmd.pki.authority import CertificateAuthority
-from mdmd.pki.certificates import certificate_pem, fingerprint, new_key
+from mdmd.pki.certificates import certificate_der, certificate_pem, fingerprint, new_key
 from mdmd.pki.cms import sign_detached
 from mdmd.web.identity import Identities, read_header
 
@@ -61,8 +61,8 @@ class FakeRequest:
             }
         )
 
-    def peer_certificate(self) -> x509.Certificate | None:
-        return self.tls
+    def peer_certificate(self) -> bytes | None:
+        return None if self.tls is None else certificate_der(self.tls)
 
     def getClientAddress(self) -> object:
         return self.address

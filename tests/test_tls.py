@@ -113,7 +113,7 @@ class TLSTests(TestCase):
             self._refused,
         )
         endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-        self.port = await endpoint.listen(wrap(self.context, self.site, reactor))
+        self.port = await endpoint.listen(wrap(self.context, self.site))
         self.number = self.port.getHost().port
 
     async def stop(self) -> None:

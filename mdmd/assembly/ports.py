@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
 from mdmd.config.endpoints import with_backlog
@@ -57,6 +56,6 @@ async def open_site(
     if not endpoints:
         return
     stack.push_async_callback(site.drain, DRAIN)
-    factory: Any = site if tls is None else wrap(tls, cast(IProtocolFactory, site), reactor)
+    factory: Any = site if tls is None else wrap(tls, site)
     for each in endpoints:
         await open_port(stack, name, make_endpoint(reactor, each), factory)

@@ -15,6 +15,7 @@ log = Logger()
 
 BLOCK = 10.0  # seconds of one read
 AGAIN = 0.5  # seconds after the store was away
+PAUSE = 0.05  # seconds between two reads, or a busy fleet would have one for each event
 
 
 class Feed:
@@ -74,6 +75,7 @@ class Feed:
         while True:
             try:
                 await self._step()
+                await deferLater(self._reactor, PAUSE)
             except (StoreUnavailable, ScriptError) as error:
                 log.debug("the event stream can't be read: {why}", why=str(error))
                 await deferLater(self._reactor, AGAIN)

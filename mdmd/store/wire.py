@@ -46,6 +46,7 @@ class Wire(RedisProtocol):  # type: ignore[misc]  # it has no types
     def __init__(self) -> None:
         super().__init__(charset=None, convertNumbers=False)
         self._in_flight: deque[Waiting] = deque()
+        self._replies = hiredis.Reader(protocolError=InvalidData, replyError=ResponseError)
         self._why = ""
         self.up = False
         self.lost: Deferred[str] = Deferred()
@@ -106,9 +107,11 @@ class Wire(RedisProtocol):  # type: ignore[misc]  # it has no types
             self.transport.setTcpKeepAlive(True)
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
-        """Hear the server."""
+        """Hear the server: hiredis alone, for txredisapi goes through each list once more."""
         try:
-            super().dataReceived(data, unpause)
+            self._replies.feed(data)
+            while (reply := self._replies.gets()) is not False:
+                self.replyReceived(reply)
         except InvalidData:
             self.abort("what answers there does not speak the Redis protocol")
 

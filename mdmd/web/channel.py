@@ -20,8 +20,8 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import attrs
-from cryptography import x509
 from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Factory
@@ -106,8 +106,8 @@ class LimitedRequest:
         """Give the address of the other end of the connection."""
         return self.client
 
-    def peer_certificate(self) -> x509.Certificate | None:
-        """Give the TLS client certificate, unchecked; None if none was shown."""
+    def peer_certificate(self) -> bytes | None:
+        """Give the TLS client certificate, DER, unchecked; None if none was shown."""
         return self._certificate()
 
     def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
@@ -139,7 +139,7 @@ class Channel(TwistedProtocol):
         self._phase = _Phase.RESTING
         self._deadline: float | None = None  # by the site's clock
         self._timer: Delayed | None = None
-        self._certificate: x509.Certificate | None = None
+        self._certificate: bytes | None = None
         self._request: LimitedRequest | None = None  # that is being answered
         self._pieces: Pieces | None = None  # of a large answer, as far as they are not written
         self._choked = False  # the client does not take our answers
@@ -151,8 +151,6 @@ class Channel(TwistedProtocol):
     def connectionMade(self) -> None:
         """Begin to count and to watch."""
         self.site.channels.add(self)
-        if hasattr(self.transport, "setTcpNoDelay"):
-            self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
         self._enter(_Phase.RESTING, self.site.limits.request_timeout)
         self._watch()
@@ -408,12 +406,13 @@ class Channel(TwistedProtocol):
         """Give the peer's address, for the log."""
         return peer_of(self.peer)
 
-    def peer_certificate(self) -> x509.Certificate | None:
-        """Give the TLS client certificate, unchecked; it can't change while connected."""
+    def peer_certificate(self) -> bytes | None:
+        """Give the TLS client certificate, DER, unchecked; it can't change while connected."""
         if self._certificate is None and ISSLTransport.providedBy(self.transport):
             connection: SSL.Connection | None = self.transport.getHandle()
-            if connection is not None:
-                self._certificate = connection.get_peer_certificate(as_cryptography=True)
+            shown = None if connection is None else connection.get_peer_certificate()
+            if shown is not None:
+                self._certificate = dump_certificate(FILETYPE_ASN1, shown)
         return self._certificate
 
 

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from hashlib import sha256
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
@@ -22,7 +23,7 @@ from cryptography import x509
 
 from mdmd.errors import BadCertificate, BadSignature, NoIdentity
 from mdmd.interfaces import Identity
-from mdmd.pki.certificates import chain_ok, fingerprint, in_validity, load_certificate
+from mdmd.pki.certificates import certificate_der, chain_ok, load_certificate
 from mdmd.pki.cms import verify_detached
 
 _REMEMBERED = 16384  # certificates; some 10 MB when full
@@ -50,8 +51,8 @@ class Shows(Protocol):
     def requestHeaders(self) -> HasHeaders:
         """All headers."""
 
-    def peer_certificate(self) -> x509.Certificate | None:
-        """Give the TLS client certificate, unchecked; None if none was shown."""
+    def peer_certificate(self) -> bytes | None:
+        """Give the TLS client certificate, DER, unchecked; None if none was shown."""
 
     def getClientAddress(self) -> object:
         """Give the address of the other end of the connection."""
@@ -59,9 +60,9 @@ class Shows(Protocol):
 
 @attrs.frozen
 class _Known:
-    certificate: x509.Certificate
-    issuer: x509.Certificate
     identity: Identity
+    begins: float  # epoch seconds; its own and its issuer's
+    ends: float
 
 
 class Identities:
@@ -114,26 +115,28 @@ class Identities:
         if Source.SIGNATURE in self._sources:
             signature = _only(request.requestHeaders, "Mdm-Signature")
             if signature is not None:
-                return self._check(verify_detached(_unbase64(signature), body))
+                return self._check(certificate_der(verify_detached(_unbase64(signature), body)))
         if Source.HEADER in self._sources and self._is_proxy(request.getClientAddress()):
             passed_on = _only(request.requestHeaders, self._header)
             if passed_on:
-                return self._check(read_header(passed_on))
+                return self._check(certificate_der(read_header(passed_on)))
         raise NoIdentity("no client certificate")
 
-    def _check(self, certificate: x509.Certificate) -> Identity:
-        mark = fingerprint(certificate)
-        now = datetime.fromtimestamp(self._clock(), UTC)
+    def _check(self, der: bytes) -> Identity:
+        # Known by its bytes, so that most requests parse no certificate at all.
+        mark = sha256(der).hexdigest()
+        now = self._clock()
         known = self._known.get(mark)
         if known is None:
-            known = self._known[mark] = self._verify(certificate, mark, now)
+            moment = datetime.fromtimestamp(now, UTC)
+            known = self._known[mark] = self._verify(load_certificate(der), mark, moment)
             if len(self._known) > self._remembered:
                 self._known.popitem(last=False)
         else:
             self._known.move_to_end(mark)
-        if in_validity(known.certificate, now) and in_validity(known.issuer, now):
+        if known.begins <= now <= known.ends:
             return known.identity
-        if self._expired and known.certificate.not_valid_before_utc <= now:
+        if self._expired and known.identity.not_before <= now:
             return attrs.evolve(known.identity, expired=True)
         raise NoIdentity("the client certificate has expired")
 
@@ -148,7 +151,11 @@ class Identities:
                     not_after=int(certificate.not_valid_after_utc.timestamp()),
                     not_before=int(certificate.not_valid_before_utc.timestamp()),
                 )
-                return _Known(certificate, issuer, identity)
+                return _Known(
+                    identity,
+                    max(identity.not_before, issuer.not_valid_before_utc.timestamp()),
+                    min(identity.not_after, issuer.not_valid_after_utc.timestamp()),
+                )
         raise NoIdentity("the client certificate is not a valid one of this server's device CA")
 
     def _is_proxy(self, address: object) -> bool:

@@ -8,22 +8,16 @@ handshake that fails leaves the device without an answer and us without a clue.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from cryptography import x509
 from OpenSSL import SSL
-from twisted.internet.interfaces import (
-    IAddress,
-    IOpenSSLServerConnectionCreator,
-    IProtocolFactory,
-    IReactorTime,
-)
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
-from zope.interface import implementer
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
 
 from mdmd.errors import BadCertificate
 from mdmd.pki.certificates import load_key, matches
-from mdmd.web.respond import Clock
+from mdmd.web.tls_wire import TLSWire
 
 # For TLS 1.2; those of 1.3 are all good.
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -33,7 +27,6 @@ _SESSION_SECONDS = 8 * 3600
 _HTTP = b"http/1.1"
 
 
-@implementer(IOpenSSLServerConnectionCreator)
 class ServerContext:
     """
     Make TLS connections from a certificate file and a key file.
@@ -66,8 +59,8 @@ class ServerContext:
         """
         self._context = self._load()
 
-    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Make one connection; Twisted asks."""
+    def connection(self) -> SSL.Connection:
+        """Make one connection, without a socket."""
         return SSL.Connection(self._context, None)
 
     def _load(self) -> SSL.Context:
@@ -104,16 +97,25 @@ class ServerContext:
         context.use_privatekey(key)
 
 
-class _Door(TLSMemoryBIOFactory):
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        inner = self.wrappedFactory.buildProtocol(addr)
-        return None if inner is None else self.protocol(self, inner)
+class _Door(Factory):
+    noisy = False
+
+    def __init__(self, context: ServerContext, site: Any) -> None:
+        self._context = context
+        self._site = site
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSWire | None:
+        inner = self._site.buildProtocol(addr)
+        return None if inner is None else TLSWire(self._context.connection(), inner)
 
 
-def wrap(context: ServerContext, site: IProtocolFactory, reactor: Clock) -> TLSMemoryBIOFactory:
-    """Put TLS in front of a site, to listen with; it keeps the site's right to turn away."""
-    creator, clock = cast(IOpenSSLServerConnectionCreator, context), cast(IReactorTime, reactor)
-    return _Door(creator, False, site, clock=clock)
+def wrap(context: ServerContext, site: Any) -> Factory:
+    """
+    Put TLS in front of a site, to listen with; it keeps the site's right to turn away.
+
+    :param site: an IProtocolFactory.
+    """
+    return _Door(context, site)
 
 
 def _accept(*_: object) -> bool:
