@@ -62,9 +62,22 @@ async def _runs(
 ) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     if NGHTTPD is not None:
-        sender = await _towards(authority, await _nghttpd(authority, programs))
+        port = await _nghttpd(authority, programs)
+        sender = await _towards(authority, port)
         for flying, pushes in ((1, args.pushes // 10), (100, args.pushes), (1000, args.pushes)):
             rows.append(("nghttpd", "0 ms", flying, *await _run(sender, flying, pushes, args)))
+        await sender.stop()
+        relay = Program(sys.executable, "-m", "bench.relay", str(port), "0.025")
+        programs.append(relay)
+        sender = await _towards(authority, (await relay.line())["port"])
+        for flying, pushes in (
+            (1, 40),
+            (100, args.pushes // 4),
+            (1000, args.pushes),
+            (2000, args.pushes),
+        ):
+            row = await _run(sender, flying, pushes, args)
+            rows.append(("nghttpd, 25 ms away", "50 ms", flying, *row))
         await sender.stop()
     if NODE is not None:
         node = await NodeApns(authority, streams=STREAMS, delay=50).start()
