@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import plistlib
+import random
 import re
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.sealing import CA_KEY, Sealer
 from mdmd.sim.device import Device
 from mdmd.sim.hardware import make_hardware
-from tests.daemonhelp import CHECKIN, TOPIC, HandDevice, RunningDaemon
+from tests.daemonhelp import CHECKIN, TOPIC, HandDevice, RunningDaemon, free_port, wait_for_port
 from tests.plaindoor import PlainDoor
 from tests.test_scep_real import SCEP_HELPER, SCEPCLIENT, certmonger_session
 
@@ -93,9 +94,17 @@ class DaemonCase(SynchronousTestCase):
         _, reply = self.ask("POST", "/scep?operation=PKIOperation", request)
         return scep_client.read_reply(pending, reply)
 
+    def events(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            after = found[-1]["event_id"] if found else "0"
+            _, told = self.daemon.api("GET", f"/v1/events?after={after}")
+            if not told["events"]:
+                return found
+            found += told["events"]
+
     def topics(self) -> list[str]:
-        _, told = self.daemon.api("GET", "/v1/events?after=0")
-        return [each["topic"] for each in told["events"]]
+        return [each["topic"] for each in self.events()]
 
     def issued(self) -> list[dict[str, Any]]:
         return self.daemon.ask("ca", "issued")
@@ -259,9 +268,8 @@ class OpenTests(DaemonCase):
         self.assertEqual(dict(read_enrollment_profile(profile).scep.subject)["CN"], UDID.format(8))
         self.enroll_by(profile)
         self.assertRaises(BadSCEP, self.enroll_by, profile)
-        _, told = self.daemon.api("GET", "/v1/events?after=0")
-        (event,) = [each for each in told["events"] if each["topic"] == "mdmd.MachineInfo"][-1:]
-        self.assertIn("C02MACHINE", json.dumps(event))
+        told = [each for each in self.events() if each["topic"] == "mdmd.MachineInfo"]
+        self.assertIn("C02MACHINE", json.dumps(told))
 
     def test_update_first(self) -> None:
         """An older system is told to update first; one that can't be told is let in."""
@@ -307,6 +315,34 @@ class OpenTests(DaemonCase):
                 {"Version": "mdm-adde", "BaseURL": base},
             ],
         )
+
+    def test_fuzz(self) -> None:
+        """Mutated messages get an answer each, nobody a certificate, and the daemon serves on."""
+        chance = random.Random(20261124)
+        key = certificates.new_key("rsa")
+        _, ca = self.ask("GET", "/scep?operation=GetCACert")
+        request, _ = scep_client.enrolment_request(
+            scep_client.read_ca(ca), certificates.new_csr(key, "fuzz", "guess"), key
+        )
+        genuine = {
+            "/scep?operation=PKIOperation": request,
+            "/enroll": factory_signed(self.machine_info()),
+        }
+        before = len(self.issued())
+        for path, message in genuine.items():
+            for _ in range(60):
+                body = bytearray(message)
+                for _ in range(chance.randint(1, 4)):
+                    at = chance.randrange(len(body))
+                    body[at : at + chance.randint(0, 9)] = chance.randbytes(chance.randint(0, 9))
+                response, said = self.ask("POST", path, bytes(body))
+                self.assertIn(response.status, (200, 400))
+                self.assertNotIn(b"Traceback", said)
+                if path == "/enroll" and response.status == 200:
+                    self.assertTrue(said.startswith(b"\x30"))
+        self.assertEqual(len(self.issued()), before)
+        self.assertNotIn("a bug of ours", self.daemon.log.read_text())
+        self.assertEqual(self.ask("GET", "/scep?operation=GetCACaps")[0].status, 200)
 
     # -- who a device is -----------------------------------------------------------
 
@@ -478,6 +514,57 @@ class GuardedTests(DaemonCase):
         )
         _, reply = self.ask("POST", "/scep?operation=PKIOperation", request)
         self.assertRaises(BadSCEP, scep_client.read_reply, pending, reply)
+
+
+_NGINX = """
+daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {state}/tls/site.pem; ssl_certificate_key {state}/tls/site.key;
+        ssl_verify_client optional_no_ca;
+        location / {{
+            proxy_pass https://127.0.0.1:{behind};
+            proxy_set_header Host localhost;
+            proxy_set_header Client-Cert $ssl_client_escaped_cert;
+        }}
+    }}
+}}
+"""
+
+
+class ProxyTests(DaemonCase):
+    """Behind nginx, which passes the certificate on."""
+
+    options: ClassVar = {"site": "identity = header\nproxies = 127.0.0.1"}
+
+    def test_nginx(self) -> None:
+        """A device enrolls and connects through it; without its certificate nothing goes."""
+        nginx = shutil.which("nginx", path="/usr/sbin:" + os.environ["PATH"])
+        if nginx is None:
+            raise SkipTest("nginx is not installed")
+        folder, port = self.daemon.state / "nginx", free_port()
+        folder.mkdir()
+        device = self.daemon.device(UDID.format(5))
+        text = _NGINX.format(
+            folder=folder, port=port, state=self.daemon.state, behind=self.daemon.port
+        )
+        (folder / "nginx.conf").write_text(text)
+        process = subprocess.Popen([nginx, "-c", folder / "nginx.conf", "-e", folder / "error.log"])
+        self.addCleanup(process.wait)
+        self.addCleanup(process.terminate)
+        direct, self.daemon.port = self.daemon.port, port
+        self.addCleanup(setattr, self.daemon, "port", direct)
+        wait_for_port(port)
+        device.enroll()
+        self.daemon.enqueue(device.udid, "A")
+        self.assertEqual(device.connect(), (200, "A", "DeviceInformation"))
+        idle = plistlib.dumps({"UDID": device.udid, "Status": "Idle"})
+        self.assertEqual(self.ask("PUT", "/connect", idle)[0].status, 400)
 
 
 class RenewalTests(TestCase):

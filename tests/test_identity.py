@@ -16,7 +16,7 @@ from twisted.web.http_headers import Headers
 from mdmd.errors import BadCertificate, BadSignature, NoIdentity
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_der, certificate_pem, fingerprint, new_key
-from mdmd.pki.cms import sign_detached
+from mdmd.pki.cms import SHA1, sign, sign_detached
 from mdmd.web.identity import Identities, read_header
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -187,6 +187,18 @@ class IdentityTests(SynchronousTestCase):
             with self.assertRaises(error):
                 request = FakeRequest(headers={"Mdm-Signature": value})
                 self.identities("mdm-signature").identify(request, BODY)
+
+    def test_sha1(self) -> None:
+        """A signature over SHA-1 counts by option only; a changed body never does."""
+        certificate, key = device()
+        old = sign(BODY, certificate, key, digest=SHA1, detached=True)
+        request = FakeRequest(headers={"Mdm-Signature": base64.b64encode(old)})
+        with self.assertRaises(BadSignature):
+            self.identities("mdm-signature").identify(request, BODY)
+        lenient = self.identities("mdm-signature", sha1=True)
+        self.assertEqual(lenient.identify(request, BODY).fingerprint, fingerprint(certificate))
+        with self.assertRaises(BadSignature):
+            lenient.identify(request, BODY + b" ")
 
     def test_strongest_decides(self) -> None:
         """A TLS certificate decides over a signature, and is not made good by one."""

@@ -38,6 +38,7 @@ def device_site(
             config.site.proxies,
             config.site.header,
             expired=config.scep.renew_expired,
+            sha1=config.site.signature_sha1,
         ),
         Limits(
             config.site.body_limit,

@@ -144,6 +144,9 @@ class Site:
         "How devices may prove who they are: tls (client certificate), mdm-signature (each "
         "message is signed), header (a proxy passes the certificate on); separated by commas.",
     )
+    signature_sha1: bool = option(
+        BOOL, "no", "Take Mdm-Signatures over SHA-1 too, as devices of some years ago make them."
+    )
     proxies: tuple[str, ...] = option(
         by_commas(NETWORK),
         "",

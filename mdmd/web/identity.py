@@ -76,6 +76,7 @@ class Identities:
     :param header: the name of that header: RFC 9440 (``:base64:``) or URL-escaped PEM.
     :param clock: seconds since the epoch.
     :param expired: let expired certificates in, marked as such.
+    :param sha1: take an Mdm-Signature over SHA-1, too.
     :raises ValueError: a source or proxy that is none.
     """
 
@@ -88,6 +89,7 @@ class Identities:
         header: str = "Client-Cert",
         remembered: int = _REMEMBERED,
         expired: bool = False,
+        sha1: bool = False,
     ) -> None:
         self._trust = tuple(trust)
         self._clock = clock
@@ -97,6 +99,7 @@ class Identities:
         self._header = header
         self._remembered = remembered
         self._expired = expired
+        self._sha1 = sha1
         # Checking a chain costs as much as all the rest of a request: once per certificate.
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
@@ -115,12 +118,15 @@ class Identities:
         if Source.SIGNATURE in self._sources:
             signature = _only(request.requestHeaders, "Mdm-Signature")
             if signature is not None:
-                return self._check(certificate_der(verify_detached(_unbase64(signature), body)))
+                return self._check(certificate_der(self._signer(signature, body)))
         if Source.HEADER in self._sources and self._is_proxy(request.getClientAddress()):
             passed_on = _only(request.requestHeaders, self._header)
             if passed_on:
                 return self._check(certificate_der(read_header(passed_on)))
         raise NoIdentity("no client certificate")
+
+    def _signer(self, signature: bytes, body: bytes) -> x509.Certificate:
+        return verify_detached(_unbase64(signature), body, legacy=self._sha1)
 
     def _check(self, der: bytes) -> Identity:
         # Known by its bytes, so that most requests parse no certificate at all.
