@@ -145,6 +145,22 @@ class CatalogueDaemonTests(DaemonCase):
         results = self.daemon.ask("results", "C02CAT4")
         self.assertEqual([each["status"] for each in results], ["Acknowledged"] * 4)
 
+    def test_a_list_of_20_megabytes(self) -> None:
+        """Taken whole from a device of ours, learnt, and kept; from strangers it is refused."""
+        mac = self.mac(6)
+        apps = [{"Identifier": f"com.example.{n}", "Name": "x" * 1000} for n in range(20_000)]
+        self.daemon.enqueue(mac.udid, "APPS", "InstalledApplicationList")
+        self.assertEqual(mac.connect()[1], "APPS")
+        answer = mac.connect("Acknowledged", "APPS", InstalledApplicationList=apps)
+        self.assertEqual(answer, (200, "", ""))
+        listed = self.inventory("C02CAT6", "InstalledApplicationList")
+        self.assertEqual(len(listed), 20_000)
+        self.assertEqual(self.daemon.ask("results", "C02CAT6")[0]["status"], "Acknowledged")
+        url = f"https://localhost:{self.daemon.port}/connect"
+        path = self.daemon.state / "large"
+        path.write_bytes(b"x" * (5 << 20))
+        self.curl(url, "--upload-file", str(path), "--header", "Expect:", status=400)
+
     def test_a_phone_in_setup_assistant(self) -> None:
         """It gets its blueprint, and then is let go."""
         phone = self.daemon.device(UDID.format(5), ProductName="iPhone14,2", OSVersion="18.1")

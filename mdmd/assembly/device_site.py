@@ -3,12 +3,15 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from twisted.internet.threads import deferToThreadPool
+
 from mdmd.assembly.enrolling import Enrolling
 from mdmd.assembly.parts import Parts
 from mdmd.config import Config
 from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
 from mdmd.interfaces import IPushCertificates, IWaker
+from mdmd.mdm.report import Report
 from mdmd.store.store import Store
 from mdmd.web.apps import Shelf
 from mdmd.web.channel import LimitedSite, Limits
@@ -25,10 +28,13 @@ def device_site(
     enrolling: Enrolling,
     shelf: Shelf,
 ) -> LimitedSite:
+    async def offload(work: Callable[[], Report]) -> Report:
+        return await deferToThreadPool(reactor, reactor.getThreadPool(), work)
+
     return make_site(
         reactor,
         CheckIns(store.enrollments, waker, accept_users=config.site.user_authenticate == "accept"),
-        Connect(store.queue),
+        Connect(store.queue, offload),
         enrolling.scep,
         enrolling.door,
         Identities(
@@ -45,6 +51,7 @@ def device_site(
             config.site.request_timeout,
             config.site.idle_timeout,
             config.site.max_connections,
+            report=config.site.report_limit,
         ),
         store.enrollments.refused,
         shelf=shelf,

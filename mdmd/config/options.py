@@ -121,6 +121,12 @@ class Site:
     )
     key: Path = option(PATH, "STATE/tls/site.key", "Its private key, PEM, unencrypted.")
     body_limit: int = option(SIZE, "4M", "The largest request body that is read.")
+    report_limit: int = option(
+        SIZE,
+        "32M",
+        "The largest report of a device that shows a TLS client certificate of ours: lists of "
+        "apps can be large.",
+    )
     request_timeout: float = option(
         duration(), "30s", "How long a request may take to arrive, from its first byte."
     )

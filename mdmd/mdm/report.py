@@ -33,6 +33,8 @@ class Report:
     raw: bytes = attrs.field(repr=False)
 
 
+LARGEST = 64 << 20  # bytes
+
 _KEYS = frozenset(
     {
         "Status",
@@ -48,7 +50,7 @@ _KEYS = frozenset(
 _STATUSES = {status.value: status for status in Status if status is not Status.MALFORMED}
 
 
-def decode_report(body: bytes) -> Report:
+def decode_report(body: bytes, limit: int = LARGEST) -> Report:
     """
     Read what a device sends to connect.
 
@@ -58,11 +60,12 @@ def decode_report(body: bytes) -> Report:
 
     A CommandUUID with a missing or unknown Status is :attr:`Status.MALFORMED`.
 
+    :param limit: bytes; what the site takes is less.
     :raises BadMessage: no plist, no enrollment, or a report that names neither
         Idle nor a command.
     Source: Apple, MDM protocol reference, result payloads.
     """
-    message = plist.pick(body, _KEYS)
+    message = plist.pick(body, _KEYS, limit)
     enrollment = enrollment_id(message)
     word, uuid = message.get("Status"), message.get("CommandUUID")
     status = _STATUSES.get(word) if isinstance(word, str) else None

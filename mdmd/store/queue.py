@@ -3,6 +3,7 @@
 from typing import Any
 
 import attrs
+from twisted.internet.threads import deferToThread
 
 from mdmd.interfaces import Identity
 from mdmd.mdm.command import Command
@@ -11,6 +12,7 @@ from mdmd.mdm.report import Report, Status
 from mdmd.store import keys
 from mdmd.store.subject import Tools
 
+LARGE = 1 << 20  # bytes
 PARK_AT_ONCE = 100  # exhausted commands in one script call
 
 
@@ -36,9 +38,12 @@ class Queue:
             *(keys.device_record(one), keys.record(one), keys.queue(one), keys.sent(one)),
             *(keys.results(one), keys.work(one), keys.pin(fingerprint)),
         )
+        # Compressing and sealing megabytes would hold up other devices.
+        large = len(report.raw) > LARGE
+        words = await deferToThread(self._report, report) if large else self._report(report)
         args = (
             *(fingerprint, one.device, str(one), one.type.value, keys.member(one)),
-            *(tools.repeat, PARK_AT_ONCE, report.status.value, *self._report(report)),
+            *(tools.repeat, PARK_AT_ONCE, report.status.value, *words),
         )
         answer = await tools.change("connect", names, args)
         while answer and answer[0] == b"again":

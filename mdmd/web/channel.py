@@ -48,6 +48,7 @@ class Limits:
     request_timeout: float = 30.0  # seconds, first byte to last
     idle_timeout: float = 60.0  # seconds between requests
     connections: int = 20_000
+    report: int = 0  # bytes of a body from a client whose certificate is known; 0: no more
     line: int = MAX_LINE  # bytes of the request line
 
 
@@ -135,7 +136,7 @@ class Channel(TwistedProtocol):
         self.site = site
         self.peer: Any = peer
         self.persistent = True
-        self._reader = Reader(site.limits.body, site.limits.line)
+        self._reader = Reader(site.limits.body, site.limits.line, self._larger)
         self._phase = _Phase.RESTING
         self._deadline: float | None = None  # by the site's clock
         self._timer: Delayed | None = None
@@ -400,6 +401,14 @@ class Channel(TwistedProtocol):
         else:
             self.loseConnection()
 
+    def _larger(self) -> int:
+        """Say how large a body may be from whoever it is, by the certificate shown."""
+        if not self.site.limits.report:
+            return 0
+        certificate = self.peer_certificate()
+        known = certificate is not None and self.site.knows(certificate)
+        return self.site.limits.report if known else 0
+
     # -- who is there ------------------------------------------------------------
 
     def host(self) -> str:
@@ -430,6 +439,8 @@ class LimitedSite(Factory):
     A site of one resource.
 
     :param too_large: is told of an oversized body and the peer's address.
+    :param knows: says whether a TLS client certificate (DER) is one of ours; its
+        holder may send larger bodies.
     """
 
     noisy = False
@@ -440,11 +451,13 @@ class LimitedSite(Factory):
         reactor: Clock,
         limits: Limits,
         too_large: Callable[[str], object] = lambda peer: None,
+        knows: Callable[[bytes], bool] = lambda der: False,
     ) -> None:
         self.resource = resource
         self.reactor = reactor
         self.limits = limits
         self.oversized = too_large
+        self.knows = knows
         self.channels: set[Channel] = set()
         self.counts = Counts()
         self._told = float("-inf")

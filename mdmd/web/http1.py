@@ -9,6 +9,7 @@ Source: RFC 9112.
 """
 
 import re
+from collections.abc import Callable
 
 import attrs
 
@@ -59,10 +60,14 @@ class Reader:
 
     :param limit: bytes of a body.
     :param line: bytes of the request line.
+    :param larger: says the limit for a body that may be beyond it; asked only then.
     """
 
-    def __init__(self, limit: int, line: int = MAX_LINE) -> None:
+    def __init__(
+        self, limit: int, line: int = MAX_LINE, larger: Callable[[], int] = lambda: 0
+    ) -> None:
         self._limit = limit
+        self._larger = larger
         self._line = line
         self._buffer = bytearray()
         self._chunks: _Chunks | None = None
@@ -95,11 +100,14 @@ class Reader:
         if buffer.find(b"\r\n") > self._line:
             raise MalformedError("header too long")
         head = _head(bytes(buffer[: end + 2]))
-        if head.length is not None and head.length > self._limit:
+        limit = self._limit
+        if head.length is None or head.length > limit:
+            limit = max(limit, self._larger())
+        if head.length is not None and head.length > limit:
             raise OversizedError
         del buffer[: end + 4]
         self.head = head
-        self._chunks = _Chunks(self._limit) if head.length is None else None
+        self._chunks = _Chunks(limit) if head.length is None else None
         return head
 
     def read_body(self) -> bytes | None:

@@ -128,6 +128,13 @@ class Identities:
     def _signer(self, signature: bytes, body: bytes) -> x509.Certificate:
         return verify_detached(_unbase64(signature), body, legacy=self._sha1)
 
+    def knows(self, der: bytes) -> bool:
+        """Say whether a TLS client certificate counts, and holds."""
+        try:
+            return Source.TLS in self._sources and bool(self._check(der))
+        except (NoIdentity, BadCertificate):
+            return False
+
     def _check(self, der: bytes) -> Identity:
         # Known by its bytes, so that most requests parse no certificate at all.
         mark = sha256(der).hexdigest()

@@ -89,6 +89,9 @@ class Identifies(Protocol):
     def identify(self, request: Shows, body: bytes) -> Identity:
         """Say whose request this is."""
 
+    def knows(self, der: bytes) -> bool:
+        """Say whether a TLS client certificate is one of ours."""
+
 
 class Refusals:
     """
@@ -273,7 +276,7 @@ def make_site(
     def too_large(peer: str) -> None:
         refusals.tell("oversized", f"TooLarge: a body beyond {limits.body} bytes from {peer}")
 
-    return LimitedSite(leaf, reactor, limits, too_large)
+    return LimitedSite(leaf, reactor, limits, too_large, lambda each: identities.knows(each))
 
 
 def _allow(request: LimitedRequest, *methods: bytes) -> None:
