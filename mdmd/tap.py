@@ -7,10 +7,10 @@ What the daemon is made of is put together in :mod:`mdmd.assembly.serve`.
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.logger import Logger
@@ -75,7 +75,11 @@ def makeService(options: Options) -> Service:
         )
         systemd.ready()
 
-    stop: Callable[[], object] = cast(Any, reactor).stop
+    def stop() -> None:
+        # A start may fail before the reactor runs, and then there is nothing to stop yet.
+        running: Any = reactor
+        running.callWhenRunning(running.stop)
+
     return Daemon(stop, start, ExitStatus(), logs.observer)
 
 

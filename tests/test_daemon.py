@@ -450,6 +450,16 @@ class StartTests(SynchronousTestCase):
         self.assertIn("can't start", done.stderr)
         self.assertNotIn("Traceback", done.stderr)
 
+    def test_two_on_one_state(self) -> None:
+        """A second daemon on the same state folder says so and ends; the first one serves on."""
+        self.daemon.start()
+        done = self.twistd("--config", str(self.daemon.config))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("another mdmd uses the store", done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+        self.assertEqual(self.daemon.api("GET", "/healthz")[0], 200)
+        self.assertEqual(self.daemon.mdmctl("devices").returncode, 0)
+
     def test_in_the_background(self) -> None:
         """Without -n its log is twistd's, and a relative configuration is found from there."""
         state, config = self.daemon.state, self.daemon.config

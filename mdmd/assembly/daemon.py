@@ -109,4 +109,5 @@ class Daemon(Service):
             log.critical("mdmd can't start: {reason}", reason=failure.getErrorMessage())
         else:
             log.failure("mdmd can't start", failure)
-        self._stop_reactor()
+        if self.running:  # else it is being stopped anyway
+            self._stop_reactor()
