@@ -571,4 +571,8 @@ class Mutations(SynchronousTestCase):
         encoded[at] ^= data.draw(st.integers(1, 255))
         genuine = certificates.certificate_der(SIGNER)
         answer = self.judge(_message(_der(CSR)).replace(genuine, bytes(encoded)))
-        self.assertIsNone(answer.issued)
+        if answer.issued is not None:
+            # The count of unused bits at the signature's end may change when those bits are 0.
+            read = x509.load_der_x509_certificate(bytes(encoded))
+            self.assertEqual(read.tbs_certificate_bytes, SIGNER.tbs_certificate_bytes)
+            self.assertEqual(read.signature, SIGNER.signature)
