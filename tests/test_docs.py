@@ -133,9 +133,25 @@ class DocumentTests(SynchronousTestCase):
             (self.folder / name).symlink_to(CHECKOUT / name)
         self.daemon = RunningDaemon(options={"scep": "scep_legacy = yes"})
         self.addCleanup(self.daemon.close)
+        if shutil.which("ssh"):
+            self.let_ssh_in()
         self.daemon.start()
         (self.folder / "push.pem").write_bytes(make_push_certificate(TOPIC))
         shutil.copy(self.folder / "push.pem", self.folder / "push.key")
+
+    def let_ssh_in(self) -> None:
+        """What the reader's ~/.ssh has: a key that is let in, and a host that is known."""
+        key, tool = self.folder / "id_ed25519", self.folder / "bin" / "ssh"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        with (self.daemon.state / "manhole" / "authorized_keys").open("a") as keys:
+            keys.write(key.with_suffix(".pub").read_text())
+        tool.parent.mkdir()
+        tool.write_text(
+            f"#!/bin/sh\nexec {shutil.which('ssh')} -i {key} -o StrictHostKeyChecking=no "
+            '-o UserKnownHostsFile=/dev/null "$@"\n'
+        )
+        tool.chmod(0o755)
+        (self.folder / "nightly.py").write_text("device('C02XL0THJGH5').results\n")
 
     def enroll(self) -> None:
         """The device that the documents speak of: enrolled, alive, its certificate at hand."""
@@ -162,13 +178,14 @@ class DocumentTests(SynchronousTestCase):
     def run_command(self, command: str) -> str:
         environment = {
             **os.environ,
-            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "PATH": f"{self.folder / 'bin'}:{BIN}:{os.environ['PATH']}",
             "MDMD_CONFIG": str(self.daemon.config),
         }
         ran = subprocess.run(
             ["bash", "-c", self.spelled(command)],
             cwd=self.folder,
             env=environment,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=60,
