@@ -460,6 +460,16 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(self.daemon.api("GET", "/healthz")[0], 200)
         self.assertEqual(self.daemon.mdmctl("devices").returncode, 0)
 
+    def test_socket_of_a_dead_daemon(self) -> None:
+        """A socket left by a power cut makes way, whatever process has the old one's number."""
+        self.daemon.start()
+        self.daemon.kill()
+        lock = self.daemon.state / "mdmd.sock.lock"
+        lock.unlink()
+        lock.symlink_to(str(os.getpid()))
+        self.daemon.start()
+        self.assertEqual(self.daemon.mdmctl("devices").returncode, 0)
+
     def test_in_the_background(self) -> None:
         """Without -n its log is twistd's, and a relative configuration is found from there."""
         state, config = self.daemon.state, self.daemon.config

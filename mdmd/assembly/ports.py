@@ -1,5 +1,8 @@
 """Opening ports, and closing them at the end."""
 
+import contextlib
+import os
+import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -7,7 +10,7 @@ from typing import Any
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
-from mdmd.config.endpoints import with_backlog
+from mdmd.config.endpoints import endpoint_values, with_backlog
 from mdmd.web.channel import LimitedSite
 from mdmd.web.tls import ServerContext, wrap
 
@@ -19,8 +22,30 @@ DRAIN = 10.0  # seconds for requests in flight when the daemon ends
 
 
 def make_endpoint(reactor: Any, text: str) -> Any:
-    """Make an endpoint of its string, as Twisted spells them."""
+    """Make an endpoint of its string, as Twisted spells them; a dead unix socket makes way."""
+    prefix, values = endpoint_values(text)
+    if prefix == "unix":
+        clear_away(values["address"])
     return serverFromString(reactor, with_backlog(text, BACKLOG))  # type: ignore[no-untyped-call]
+
+
+def clear_away(path: str) -> None:
+    """
+    Remove a unix socket, and its lock, that nobody listens on any more.
+
+    Twisted believes a lock as long as the process in it lives; after a power cut,
+    or in a container, that is often another one, or this one itself.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            for each in (path, f"{path}.lock"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(each)
+        except OSError:
+            return  # it is somebody's, or no socket: listening says what is wrong
 
 
 async def open_port(stack: AsyncExitStack, name: str, endpoint: Any, factory: Any) -> None:
