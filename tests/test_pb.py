@@ -14,7 +14,8 @@ from twisted.spread import banana, pb
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mdmd import errors
-from mdmd.cli.client import Remote, connect
+from mdmd.cli.client import NoDaemon, Remote
+from mdmd.cli.roads import connect
 from mdmd.errors import BadRequest, MdmdError, NotAllowed, NotHere, TooLarge
 from mdmd.ops import broker
 from mdmd.ops.blobs import Blobs
@@ -74,6 +75,13 @@ async def remotely(answer: "Deferred[object]") -> object:
     return await answer
 
 
+class Shut(Protocol):
+    """Hangs up at once."""
+
+    def connectionMade(self) -> None:
+        self.transport.loseConnection()
+
+
 class DoorTests(Served):
     """On the unix socket the kernel says who calls."""
 
@@ -97,6 +105,13 @@ class DoorTests(Served):
     async def test_the_socket_is_for_owner_and_group(self) -> None:
         """Nobody else can even connect."""
         self.assertEqual((self.folder / "mdmd.sock").stat().st_mode & 0o777, 0o660)
+
+    async def test_a_door_that_closes(self) -> None:
+        """A connection that ends before anything was said is an error, not a wait for ever."""
+        endpoint = UNIXServerEndpoint(reactor, str(self.folder / "shut"))
+        port = await endpoint.listen(Factory.forProtocol(Shut))
+        self.addCleanup(port.stopListening)
+        await self.refused(connect(self.folder / "shut"), NoDaemon)
 
     async def test_another_version_is_refused(self) -> None:
         """A client of a later interface is told which one this is."""

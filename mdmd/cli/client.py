@@ -7,13 +7,10 @@ Twisted is loaded here, when a verb runs, and nowhere before.
 import argparse
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as twisted_reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint
-from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.spread import pb
@@ -21,9 +18,8 @@ from twisted.spread.jelly import globalSecurity
 
 from mdmd import errors
 from mdmd.cli.exits import FAILED, INTERRUPTED, NO_DAEMON, NOT_ALLOWED
-from mdmd.cli.main import socket_path
 from mdmd.errors import InternalError, MdmdError, NotAllowed
-from mdmd.ops.wire import BLOB, ERRORS, PIECE, PROTOCOL
+from mdmd.ops.wire import BLOB, ERRORS, PIECE
 
 reactor: Any = twisted_reactor
 
@@ -69,7 +65,7 @@ class Remote:
         try:
             return await self.session.callRemote(name, **arguments)
         except pb.RemoteError as error:
-            raise _as_here(error) from None
+            raise as_here(error) from None
         except (pb.PBConnectionLost, pb.DeadReferenceError):
             raise NoDaemon("the daemon went away; whether it did what was asked is open") from None
 
@@ -134,7 +130,8 @@ async def pause(seconds: float) -> None:
     await deferLater(reactor, seconds)
 
 
-def _as_here(error: Any) -> MdmdError:
+def as_here(error: Any) -> MdmdError:
+    """Make of what the daemon refused the error of the same name and text."""
     kind = error.remoteType
     name = (kind.decode() if isinstance(kind, bytes) else str(kind)).rpartition(".")[2]
     if name not in ERRORS:
@@ -143,47 +140,17 @@ def _as_here(error: Any) -> MdmdError:
     return made
 
 
-async def connect(path: Path) -> Remote:
-    """
-    Connect to a daemon's unix socket and be let in.
-
-    :raises NoDaemon: nobody answers there, or this user may not ask.
-    :raises NotAllowed: the user is no operator.
-    """
-    factory: Any = pb.PBClientFactory()
-    try:
-        await UNIXClientEndpoint(reactor, str(path), timeout=10).connect(factory)
-    except ConnectError as error:
-        raise NoDaemon(_no_daemon(path, error)) from None
-    try:
-        door = await factory.getRootObject()
-        return Remote(await door.callRemote("enter", PROTOCOL))
-    except pb.RemoteError as error:
-        raise _as_here(error) from None
-    except (pb.PBConnectionLost, pb.DeadReferenceError):
-        raise NoDaemon(f"{path}: the daemon turned the connection away") from None
-
-
-def _no_daemon(path: Path, error: ConnectError) -> str:
-    number = getattr(error, "osError", None)
-    if number == 13:
-        return f"{path}: this user may not use it; be in its group, or ask with sudo"
-    return (
-        f"no daemon answers at {path}; start it: twistd -n mdmd --config "
-        f"{path.parent / 'mdmd.conf'}, or say where it is: --state DIR"
-    )
-
-
 Verb = Callable[[Remote], Awaitable[int | None]]
 
 
 def run(args: argparse.Namespace, verb: Verb) -> int:
     """Connect, let the verb run, and say how it went, by exit status and in one line."""
+    from mdmd.cli.roads import reach
+
     outcome: list[int] = []
-    path = socket_path(args)
 
     async def whole() -> int:
-        return await verb(await connect(path)) or 0
+        return await verb(await reach(args)) or 0
 
     def finished(status: int) -> None:
         outcome.append(status)

@@ -81,7 +81,7 @@ def _mistakes(error: ConfigError) -> "Iterable[Finding]":
 
 def _ask(sock: Path) -> _Operator:
     """Ask the daemon what only it can know."""
-    from mdmd.cli.client import connect
+    from mdmd.cli.roads import connect
     from mdmd.cli.running import run
 
     told = _Operator()

@@ -49,7 +49,15 @@ GROUPS = (
     "completion",
 )
 
-_DEFAULTS = {"state": None, "config": None, "json": False}
+_DEFAULTS = {
+    "state": None,
+    "config": None,
+    "json": False,
+    "server": None,
+    "user": None,
+    "ca": None,
+    "identity": None,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,11 +86,22 @@ def make_parser() -> argparse.ArgumentParser:
             "An ID is an enrollment id or a serial number."
         ),
     )
+    _add_tls(parser)
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
     for name in GROUPS:
         import_module(f"mdmd.cli.{name}").add_parser(subparsers)
     _add_common(parser)
     return parser
+
+
+def _add_tls(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group(
+        "a daemon on another machine", "Before the verb. The password is asked for."
+    ).add_argument
+    add("--server", metavar="HOST:PORT", help="where its [pb] listens with TLS")
+    add("--user", metavar="NAME", help="which operator; default: this account's name")
+    add("--identity", metavar="FILE", help="a client certificate and its key, PEM")
+    add("--ca", metavar="FILE", help="the CA to trust, PEM; default: the system's")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

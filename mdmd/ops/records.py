@@ -6,6 +6,7 @@ import attrs
 
 from mdmd.flow.enqueue import Reply
 from mdmd.interfaces import AuditEntry, EnrollmentRecord, Event, QueuedCommand, Result
+from mdmd.mdm.catalogue.load import entry
 
 Record = dict[str, Any]
 
@@ -28,13 +29,10 @@ def queued(command: QueuedCommand) -> Record:
     return attrs.asdict(command)
 
 
-# A recovery key can be in these reports; of an orphan's RequestType ("") nobody knows.
-SECRET_REPORTS = frozenset({"", "RotateFileVaultKey", "SecurityInfo", "SetRecoveryLock"})
-
-
 def is_secret(value: Result) -> bool:
-    """Say whether a secret can be in the report."""
-    return bool(value.raw) and value.request_type in SECRET_REPORTS
+    """Say whether a secret can be in the report; of what is not in the catalogue nobody knows."""
+    found = entry(value.request_type)
+    return bool(value.raw) and (found is None or found.secret_answer)
 
 
 def result(value: Result, raw: bool) -> Record:
