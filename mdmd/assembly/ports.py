@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
@@ -36,6 +37,8 @@ def clear_away(path: str) -> None:
     Twisted believes a lock as long as the process in it lives; after a power cut,
     or in a container, that is often another one, or this one itself.
     """
+    if os.path.lexists(path) and not Path(path).is_socket():
+        return  # listening says what is wrong
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
@@ -45,7 +48,7 @@ def clear_away(path: str) -> None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(each)
         except OSError:
-            return  # it is somebody's, or no socket: listening says what is wrong
+            return  # likewise
 
 
 async def open_port(stack: AsyncExitStack, name: str, endpoint: Any, factory: Any) -> None:
