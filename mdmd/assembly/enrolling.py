@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import attrs
 from cryptography import x509
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from mdmd.config import Config
@@ -25,7 +26,7 @@ from mdmd.mdm.machine_info import minimum
 from mdmd.mdm.profile import EnrollmentProfile, ScepPayload
 from mdmd.pki import certificates
 from mdmd.pki.authority import CertificateAuthority
-from mdmd.pki.certificates import certificate_der
+from mdmd.pki.certificates import PrivateKey, certificate_der
 from mdmd.pki.scep import Responder
 from mdmd.store.store import Store
 from mdmd.web.door import Access, Door
@@ -192,6 +193,7 @@ async def make_enrolling(
         ),
         store.tools.now,
         os.urandom,
+        _new_key,
         files.signer,
     )
     automated = Automated(
@@ -222,6 +224,11 @@ async def make_enrolling(
             lambda: str(uuid.uuid4()).upper(),
         ),
     )
+
+
+async def _new_key() -> PrivateKey:
+    # Some 100 ms: not on the reactor's thread.
+    return await deferToThread(certificates.new_key, "rsa")
 
 
 def _unused(_: str, __: x509.CertificateSigningRequest) -> None:

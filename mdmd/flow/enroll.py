@@ -83,6 +83,7 @@ class Enroll:
     :param topic: says the topic to enroll for, "" while there is none.
     :param now: milliseconds since the epoch.
     :param random: gives as many random bytes as asked for.
+    :param new_key: makes the key of a PKCS#12 identity, which takes a while.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Enroll:
         terms: Terms,
         now: Callable[[], int],
         random: Callable[[int], bytes],
+        new_key: Callable[[], Awaitable[PrivateKey]],
         signer: Signer | None = None,
     ) -> None:
         self._authority = authority
@@ -103,6 +105,7 @@ class Enroll:
         self._terms = terms
         self._now = now
         self._random = random
+        self._new_key = new_key
         self._signer = signer
 
     @property
@@ -170,7 +173,7 @@ class Enroll:
 
     async def _made(self, guest: Guest) -> Pkcs12Payload:
         name, password = guest.name or self._any_name(), self._random(12).hex()
-        key, moment = certificates.new_key("rsa"), datetime.fromtimestamp(self._now() / 1000, UTC)
+        key, moment = await self._new_key(), datetime.fromtimestamp(self._now() / 1000, UTC)
         certificate = self._authority.issue_identity(
             key.public_key(), certificates.name(name), self._terms.days, moment
         )

@@ -60,6 +60,10 @@ def _key(facts: Mapping[str, object]) -> Key:
     return Key(**{**facts, "keys": tuple(map(_key, inside))})  # type: ignore[arg-type]
 
 
+# Apple's schema no longer has it, but tools have written it into every payload for years.
+_ENABLED = Key("PayloadEnabled", "boolean")
+
+
 @attrs.frozen
 class Schema:
     """Everything that is known."""
@@ -75,8 +79,8 @@ def schema() -> Schema:
     text = (files("mdmd.mdm.profiles") / "facts.json").read_text()
     facts = json.loads(text)
     return Schema(
-        tuple(map(_key, facts["envelope"])),
-        tuple(map(_key, facts["common"])),
+        (*map(_key, facts["envelope"]), _ENABLED),
+        (*map(_key, facts["common"]), _ENABLED),
         {kind: tuple(map(_key, keys)) for kind, keys in facts["payloads"].items()},
     )
 

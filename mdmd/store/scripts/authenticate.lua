@@ -70,7 +70,11 @@ else
   redis.call('SET', pin, id)
   if tonumber(ends) > 0 then redis.call('EXPIREAT', pin, ends) end
   redis.call('HSET', record, 'pin', fingerprint, 'begins', ARGV[16], 'ends', ends)
-  redis.call('HDEL', record, 'next_pin', 'next_begins', 'next_ends', 'migrated', 'renewal_uuid')
+  redis.call('HDEL', record, 'migrated', 'renewal_uuid')
+  -- A new certificate that its old one was given stays good while the old one is in use.
+  if was[1] ~= fingerprint then
+    redis.call('HDEL', record, 'next_pin', 'next_begins', 'next_ends')
+  end
   if redis.call('EXISTS', certificate) == 1 then
     redis.call('HSET', certificate, 'enrollment', id)
   end
