@@ -44,6 +44,7 @@ class Peer:
         self.reset: set[int] = set()
         self.open: list[int] = []
         self.refill = True
+        self.said_goodbye = False
         self.extra = b""
         self.unacknowledged = 1
 

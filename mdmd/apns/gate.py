@@ -47,7 +47,7 @@ class Gate:
         if self.alarm is None:
             return None
         if now < self._try_at:
-            return self.alarm
+            return PushOutcome(Decision.ALARM, reason=f"not sent: {self.alarm.reason}")
         self._trying, self._try_at = True, now + self._patience
         return None
 
