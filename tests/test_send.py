@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from datetime import UTC, datetime
 
+from mdmd.cli.known import lines_of
 from mdmd.errors import BadRequest
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.send import How, Sender
@@ -130,6 +131,19 @@ class FleetTests(SendCase):
         )
         counted = Counter(record.pending for record in await self.all_records())
         self.assertEqual(counted, {1: len(able), 0: 1000 - len(able)})
+
+    async def test_reports_add_up(self) -> None:
+        """Every device is in exactly one line by system and by model, and the fleet is whole."""
+        fleet = await self.fleet(300)
+        for what, field in (("os", "OSVersion"), ("models", "ModelName")):
+            lines: Counter[str] = Counter()
+            for record in await self.all_records():
+                lines.update(lines_of(what, dict(record.facts)))
+            self.assertEqual(sum(lines.values()), 300)
+            expected = Counter(str(each.get(field, "unknown")) for each in fleet)
+            if what == "os":  # the lines have the platform before the version
+                lines = Counter(name.rpartition(" ")[2] for name in lines.elements())
+            self.assertEqual(lines, expected)
 
     def can_shut_down(self, device: dict[str, object]) -> bool:
         """By hand: supervised iOS from 10.3 on, and macOS. What is not known may go."""

@@ -111,11 +111,22 @@ def answer(raw: bytes) -> dict[str, Any]:
     if not raw:
         return {}
     try:
-        report = plist.loads(raw)
+        report = plist.loads(raw, limit=len(raw))
     except BadMessage as error:
         return {"unreadable": str(error)}
     protocol = {"UDID", "EnrollmentID", "CommandUUID", "Status", "UserID", "EnrollmentUserID"}
-    return {key: value for key, value in report.items() if key not in protocol}
+    return {key: _readable(key, each) for key, each in report.items() if key not in protocol}
+
+
+def _readable(key: str, value: Any) -> Any:
+    """Spell each ErrorChain, at whatever depth, as lines for people."""
+    from mdmd.mdm.answers.chain import read_chain
+
+    if key == "ErrorChain" and (lines := [str(each) for each in read_chain(value)]):
+        return lines
+    if isinstance(value, dict):
+        return {name: _readable(name, each) for name, each in value.items()}
+    return [_readable("", each) for each in value] if isinstance(value, list) else value
 
 
 def _print_results(found: list[dict[str, Any]]) -> None:

@@ -43,11 +43,12 @@ class How:
 
 @attrs.frozen
 class Sent:
-    """What became of it. ``warnings`` are by what was typed, ``uuids`` where they differ."""
+    """What became of it, by what was typed; CommandUUIDs only where they differ."""
 
     reply: Reply
     warnings: dict[str, tuple[str, ...]]
     uuids: dict[str, str] = attrs.field(factory=dict)
+    ids: dict[str, str] = attrs.field(factory=dict)  # enrollment ids by what was typed
 
 
 class Sender:
@@ -109,7 +110,8 @@ class Sender:
                 uuids |= dict.fromkeys(some, each.uuid)
         ordered = {name: status[name] for name in names if name in status}
         warned = {name: lines for name, lines in warnings.items() if lines}
-        return Sent(attrs.evolve(reply, status=ordered), warned, uuids)
+        ids = {name: _id(name, record) for name, record in records.items()}
+        return Sent(attrs.evolve(reply, status=ordered), warned, uuids, ids)
 
     async def _go(
         self,
@@ -132,9 +134,15 @@ class Sender:
         # What a user's channel can take depends on the device around it.
         devices = [EnrollmentID(record.enrollment.device) for record in known.values()]
         told = await self._inventory.known(devices, _TELLING)
-        around = await self._fleet.describe(devices)
+        users = [
+            one
+            for one, each in zip(devices, known.values(), strict=True)
+            if each.enrollment.channel
+        ]
+        around = dict(zip(users, await self._fleet.describe(users), strict=True))
         facts = {}
-        for (name, record), (inventory, _), device in zip(known.items(), told, around, strict=True):
+        for (name, record), (inventory, _), one in zip(known.items(), told, devices, strict=True):
+            device = around.get(one, record)
             fields: dict[str, object] = {} if device is None else dict(device.facts)
             fields.update({field: each.value for field, each in inventory.items()})
             facts[name] = facts_of(record.enrollment.type, fields, self._rights)

@@ -152,9 +152,8 @@ class Commands(Subject):
         caller.noted["request_type"] = command.request_type
         caller.noted["command_uuid"] = command.uuid
         sent = await self.desk.sender.send(command, typed, how, self.desk.now())
-        ids = await targets(self.desk, list(sent.reply.status))
         warnings = {name: list(each) for name, each in sent.warnings.items()}
-        told = {**_by_typed(sent.reply, ids), "warnings": warnings}
+        told = {**_by_typed(sent.reply, sent.ids), "warnings": warnings}
         for name, uuid in sent.uuids.items():
             told["status"][name]["command_uuid"] = uuid
         return told
