@@ -152,6 +152,17 @@ class DeadClientTests(SynchronousTestCase):
         self.assertEqual(clock.getDelayedCalls(), [])
 
 
+class FakeFeed:
+    """Tells when it is told to."""
+
+    def __init__(self) -> None:
+        self.waiting: Deferred[bool] = Deferred()
+
+    async def wait(self, after: str, seconds: float) -> bool:
+        self.waiting = Deferred()
+        return await self.waiting
+
+
 class TailTests(SynchronousTestCase):
     """One read of the store for all who follow."""
 
@@ -200,6 +211,29 @@ class TailTests(SynchronousTestCase):
             waiting.addErrback(lambda _: None)
             waiting.cancel()
         self.assertEqual(seen, [each.id for each in self.fleet.stream])
+
+    def test_a_feed_that_tells(self) -> None:
+        """With one, an event is there at once and the store is not asked in vain."""
+        feed = FakeFeed()
+        tail = Tail(self.fleet, self.clock, feed)
+        waiting = Deferred.fromCoroutine(tail.take("0"))
+        before = self.fleet.reads
+        self.fleet.happen("mdm.Connect", MAC)
+        feed.waiting.callback(True)
+        self.assertEqual(len(self.successResultOf(waiting)), 1)
+        self.assertEqual(self.fleet.reads - before, 1)
+
+    def test_a_feed_that_ends(self) -> None:
+        """One that says no at once, as at the end of the daemon, makes no busy loop."""
+        feed = FakeFeed()
+        waiting = Deferred.fromCoroutine(Tail(self.fleet, self.clock, feed).take("0"))
+        before = self.fleet.reads
+        feed.waiting.callback(False)
+        self.clock.advance(PAUSE / 2)
+        self.assertEqual(self.fleet.reads, before)
+        waiting.addErrback(lambda _: None)
+        waiting.cancel()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_store_that_is_away(self) -> None:
         """Those who wait go on waiting, and hear what came meanwhile."""

@@ -81,6 +81,7 @@ async def serve(
     shelf = Shelf(config.apps.folder, config.mdmd.public_url, lambda: int(reactor.seconds() * 1000))
     desk = attrs.evolve(
         _desk(reactor, parts, store, pushing, enrolling, enqueuer, sender),
+        tail=Tail(store.fleet, reactor, feed),
         webhooks=webhooks,
         set_log_level=set_level,
         figures=figures.now,

@@ -16,11 +16,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mdmd.errors import StoreUnavailable
-from mdmd.interfaces import Event, IFleet
+from mdmd.interfaces import Event, IFeed, IFleet
 
 log = Logger()
 
-PAUSE = 0.25  # seconds between two looks at the store while somebody waits
+PAUSE = 0.25  # seconds between two looks at the store, when nobody tells that there is something
+_LONGEST = 10.0  # seconds of one wait for the feed
 _REMEMBERED = 1000  # events
 _PAGE = 100
 
@@ -32,11 +33,16 @@ def order(id: str) -> tuple[int, int]:
 
 
 class Tail:
-    """The end of the event stream."""
+    """
+    The end of the event stream.
 
-    def __init__(self, fleet: IFleet, clock: Any) -> None:
+    :param feed: tells when there is something new; None: it is looked for again and again.
+    """
+
+    def __init__(self, fleet: IFleet, clock: Any, feed: IFeed | None = None) -> None:
         self._fleet = fleet
         self._clock = clock
+        self._feed = feed
         self._recent: deque[Event] = deque(maxlen=_REMEMBERED)
         self._since = ""  # everything after this id is in memory; "" while nobody looks
         self._waiting: set[Deferred[None]] = set()
@@ -84,7 +90,7 @@ class Tail:
     async def _look(self) -> None:
         try:
             while self._waiting:
-                await deferLater(self._clock, PAUSE)
+                await self._until_new()
                 await self._read()
         finally:
             self._looking = None
@@ -92,10 +98,16 @@ class Tail:
             self._recent.clear()
             self._since = ""
 
+    async def _until_new(self) -> None:
+        if self._feed is None or not await self._feed.wait(self._last(), _LONGEST):
+            await deferLater(self._clock, PAUSE)
+
+    def _last(self) -> str:
+        return self._recent[-1].id if self._recent else self._since
+
     async def _read(self) -> None:
-        last = self._recent[-1].id if self._recent else self._since
         try:
-            found = await self._fleet.events(last, _PAGE)
+            found = await self._fleet.events(self._last(), _PAGE)
         except StoreUnavailable as error:
             log.warn("events can't be followed just now: {reason}", reason=str(error))
             return
