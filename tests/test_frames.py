@@ -340,3 +340,42 @@ class Hpack(SynchronousTestCase):
                     ("apns-expiration", "1800000000"),
                 ],
             )
+
+
+FRAMES = st.lists(
+    st.builds(
+        frames.frame,
+        st.sampled_from([*range(10), 0xBE]),
+        st.sampled_from([0, 1, 4, 5, 8, 0x0C, 0x2D, 0xFF]),
+        st.integers(0, 7),
+        st.one_of(
+            st.binary(max_size=40),
+            st.just(b"\x20\x88"),
+            st.just(b'{"reason":"Shutdown"}'),
+            st.builds(lambda n, v: struct.pack(">HL", n, v), st.integers(1, 6), st.integers(0, 9)),
+            st.builds(lambda last, code: struct.pack(">LL", last, code), *[st.integers(0, 9)] * 2),
+        ),
+    ),
+    max_size=20,
+)
+
+
+class Fuzz(SynchronousTestCase):
+    """A peer may say anything."""
+
+    @settings(max_examples=400, deadline=None)
+    @given(said=FRAMES, noise=st.binary(max_size=30), cut=st.integers(1, 60))
+    def test_anything(self, said: list[bytes], noise: bytes, cut: int) -> None:
+        """It ends in an error of the connection at worst, and each push ends once."""
+        talk = Conversation("api.push.apple.com", TOPIC)
+        data = SettingsFrame(0).serialize() + b"".join(said) + noise
+        ended = talk.receive(data[:9])
+        tickets = [talk.send(notification(number)) for number in range(4)]
+        for at in range(9, len(data), cut):
+            ended += talk.receive(data[at : at + cut])
+            if not talk.draining:
+                tickets.append(talk.send(notification(9)))
+            talk.data_to_send()
+        ended += talk.close()
+        self.assertEqual(sorted(each.ticket for each in ended), tickets)
+        self.assertEqual(talk.held, 0)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from mdmd.apns.client import PushService
@@ -296,6 +298,57 @@ class Tls(Case):
         self.assertIs(outcome.decision, Decision.ALARM, outcome)
         self.assertIn("refused the push certificate", outcome.reason)
         self.assertIn("expired", outcome.reason)
+
+
+class BadProxy(Case):
+    """A proxy that does not do what it is there for: each push says so, in time."""
+
+    async def outcome(self, *answer: bytes, close: bool = False) -> PushOutcome:
+        """Push through a proxy that answers these bytes, whatever it is asked."""
+
+        class Answer(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                for each in answer:
+                    self.transport.write(each)
+                if close:
+                    self.transport.loseConnection()
+
+        port = reactor.listenTCP(0, Factory.forProtocol(Answer), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = f"http://127.0.0.1:{port.getHost().port}"
+        sender = await self.service(9, TOPIC, proxy=url, connect_timeout=0.2)
+        return await self.trouble(sender)
+
+    async def trouble(self, sender: PushService) -> PushOutcome:
+        """Push; what comes of it, or why the first try failed while it waits for another."""
+        outcome = push(sender, notification(1))
+        while not outcome.called:
+            (line,) = sender._lines.values()
+            if line.status().last_error:
+                return line._trouble
+            await deferLater(reactor, 0.01)
+        return await outcome
+
+    async def test_answers(self) -> None:
+        """Refusals, garbage, silence, an end, and a way that leads nowhere."""
+        for answer, close, decision, words in (
+            (b"HTTP/1.1 503 Busy\r\n\r\n", False, Decision.RETRY, "the proxy refused: 503 Busy"),
+            (b"HTTP/1.1 403 No\r\nA: b\r\n\r\n", False, Decision.ALARM, "refused: 403 No"),
+            (b"SSH-2.0-whatever\r\n\r\n", False, Decision.RETRY, "does not speak HTTP"),
+            (b"HTTP/1.1 200 " + b"x" * 9000, False, Decision.RETRY, "does not speak HTTP"),
+            (b"HTTP/1.1 200 OK", True, Decision.RETRY, "the proxy closed the connection"),
+            (b"", False, Decision.RETRY, "no connection to APNs in time"),
+            (b"HTTP/1.1 200 OK\r\n\r\nnot TLS", False, Decision.ALARM, "TLS with APNs failed"),
+            (b"HTTP/1.1 200 OK\r\n\r\n", True, Decision.RETRY, "closed the connection"),
+        ):
+            outcome = await self.outcome(answer, close=close)
+            self.assertIs(outcome.decision, decision, (answer[:30], outcome))
+            self.assertIn(words, outcome.reason)
+
+    async def test_nobody_there(self) -> None:
+        """A proxy that does not listen is told apart from an APNs that does not."""
+        sender = await self.service(9, TOPIC, proxy=f"http://127.0.0.1:{free_port()}")
+        self.assertIn("no connection to the proxy", (await self.trouble(sender)).reason)
 
 
 class Proxy(Case):
