@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from mdmd.errors import StoreUnavailable
@@ -52,6 +53,9 @@ class EmbeddedCase(TestCase):
         self.state = Path(tempfile.mkdtemp(prefix="emb-", dir="/tmp"))
         self.folder = self.state / "store"
         self.addCleanup(shutil.rmtree, self.state, ignore_errors=True)
+        self.events: list[LogEvent] = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
 
     def store(self, **options: Any) -> EmbeddedStore:
         """A store that is ended with the test."""
@@ -64,6 +68,10 @@ class EmbeddedCase(TestCase):
         link = await Link.open(reactor, url, timeout=10)
         self.addCleanup(lambda: Deferred.fromCoroutine(link.close()))
         return link
+
+    def complaints(self, words: str) -> list[LogEvent]:
+        """What was logged with these words in it."""
+        return [event for event in self.events if words in (event.get("log_format") or "")]
 
     async def refusal(self, store: EmbeddedStore) -> str:
         """The text of its refusal to start."""
@@ -160,6 +168,26 @@ class EmbeddedTests(EmbeddedCase):
                 await deferLater(reactor, 0.05)
         self.assertNotEqual(store.pid, killed)
         self.assertTrue(link.connected)
+
+    async def test_started_again_when_that_is_possible(self) -> None:
+        """What keeps it from being started, such as a full disk, is waited out."""
+        store = self.store(chance=lambda: 0.0)
+        link = await self.link(await store.start())
+        await link.call("SET", "k", "v")
+        pid = store.pid
+        assert pid is not None
+        elsewhere = self.folder.rename(self.state / "elsewhere")
+        os.kill(pid, signal.SIGKILL)
+        while not self.complaints("can't be started"):
+            await deferLater(reactor, 0.02)
+        elsewhere.rename(self.folder)
+        for _ in range(100):
+            try:
+                self.assertEqual(await link.call("GET", "k"), b"v")
+                return
+            except StoreUnavailable:
+                await deferLater(reactor, 0.05)
+        self.fail("it did not come back")
 
     async def test_stop_while_it_is_dead(self) -> None:
         """Stopping between a death and the next start leaves no server behind."""

@@ -173,10 +173,20 @@ class EmbeddedStore:
             )
             if self._reactor.seconds() - server.began > STEADY:
                 attempt = 0
-            delay = BACK_OFF[min(attempt, len(BACK_OFF) - 1)] * (0.5 + self._chance())
-            attempt += 1
-            await deferLater(self._reactor, delay)
-            server = self._spawn(program)
+            again: _Server | None = None
+            while again is None:
+                delay = BACK_OFF[min(attempt, len(BACK_OFF) - 1)] * (0.5 + self._chance())
+                attempt += 1
+                await deferLater(self._reactor, delay)
+                again = self._try_spawn(program)
+            server = again
+
+    def _try_spawn(self, program: Path) -> "_Server | None":
+        try:
+            return self._spawn(program)
+        except OSError as error:  # a full disk, too many processes: that may pass
+            log.critical("the embedded store can't be started: {reason}", reason=str(error))
+            return None
 
 
 def configuration(folder: Path, socket: Path, fsync: str) -> str:
