@@ -13,6 +13,7 @@ from twisted.internet import reactor
 from mdmd.apns.status import LineStatus
 from mdmd.errors import NotHere
 from mdmd.flow.enqueue import Enqueuer
+from mdmd.flow.pins import Pins
 from mdmd.flow.send import Sender
 from mdmd.flow.targets import Targets
 from mdmd.interfaces import (
@@ -291,7 +292,8 @@ def make_desk(operators: Path, fleet: FakeFleet | None = None, clock: Any = reac
     """A desk over a fleet that needs no store."""
     fleet = fleet or FakeFleet()
     waker = FakeWaker(fleet)
-    enqueuer, inventory, groups = Enqueuer(fleet, waker), FakeInventory(), FakeGroups()
+    inventory, groups = FakeInventory(), FakeGroups()
+    enqueuer = Enqueuer(fleet, waker, Pins(inventory, lambda: NOW))
     return Desk(
         fleet=fleet,
         waker=waker,

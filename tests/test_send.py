@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from mdmd.cli.known import lines_of
 from mdmd.errors import BadRequest
 from mdmd.flow.enqueue import Enqueuer
+from mdmd.flow.pins import Pins
 from mdmd.flow.send import How, Sender
 from mdmd.flow.targets import Targets
 from mdmd.interfaces import NoPush, Priority
@@ -43,13 +44,16 @@ class SendCase(StoreCase):
         await super().setUp()
         store = self.store
         self.sender = Sender(
-            store.fleet, store.inventory, Enqueuer(store.fleet, QuietWaker()), 8191
+            store.fleet,
+            store.inventory,
+            Enqueuer(store.fleet, QuietWaker(), Pins(store.inventory, lambda: MS)),
+            8191,
         )
         self.targets = Targets(store.fleet, store.inventory, store.groups)
 
     async def send(self, request_type: str, ids: list[str], how: How | None = None, **keys: object):
         command = build_command(request_type, keys)
-        return await self.sender.send(command, ids, how or How(), MS)
+        return await self.sender.send(command, ids, how or How())
 
     async def waiting(self, mac: Talker) -> list[tuple[str, int]]:
         lines = await self.store.fleet.queue(mac.enrollment)
@@ -258,6 +262,25 @@ class CheckTests(SendCase):
         )
         pins = await self.store.inventory.pins(mac.enrollment)
         self.assertIn("111111", [pin.pin for pin in pins])
+
+    async def test_integrators_are_held_to_it_too(self) -> None:
+        """By the API as well a lock goes first, is pending once, and leaves its PIN."""
+        mac = await self.mac()
+        enqueuer = Enqueuer(self.store.fleet, QuietWaker(), Pins(self.store.inventory, lambda: MS))
+        errors = []
+        for request_type, keys in (
+            ("ProfileList", {}),
+            ("DeviceLock", {"PIN": "111111"}),
+            ("DeviceLock", {"PIN": "222222"}),
+        ):
+            command = build_command(request_type, keys)
+            reply = await enqueuer.enqueue(command, [str(mac.enrollment), "nobody"], push=False)
+            errors.append(reply.status[str(mac.enrollment)].command_error)
+        self.assertEqual([bool(each) for each in errors], [False, False, True])
+        self.assertEqual(await self.waiting(mac), [("DeviceLock", 0), ("ProfileList", 4)])
+        pins = await self.store.inventory.pins(mac.enrollment)
+        self.assertEqual([each.pin for each in pins], ["222222", "111111"])
+        self.assertEqual(await self.store.inventory.pins(EnrollmentID("nobody")), [])
 
     async def test_only_the_last_question_counts(self) -> None:
         """Of the commands marked so in the catalogue one is enough, unless told otherwise."""

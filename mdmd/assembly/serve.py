@@ -31,6 +31,7 @@ from mdmd.assembly.storage import open_store
 from mdmd.config import Config
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.migrate import Migration
+from mdmd.flow.pins import Pins
 from mdmd.flow.send import Sender
 from mdmd.flow.targets import Targets
 from mdmd.ops.desk import Desk
@@ -66,7 +67,9 @@ async def serve(
     feed = await Feed.start(reactor, store.link)
     stack.push_async_callback(feed.stop)
     webhooks = _send_webhooks(reactor, stack, parts, store, feed)
-    enqueuer = Enqueuer(store.fleet, pushing.waker)
+    enqueuer = Enqueuer(
+        store.fleet, pushing.waker, Pins(store.inventory, lambda: int(reactor.seconds() * 1000))
+    )
     topic = push_topic(config, store.certificates)
     enrolling = await make_enrolling(
         *(reactor, config, parts.authority, parts.challenge, parts.enrolling),

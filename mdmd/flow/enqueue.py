@@ -10,6 +10,7 @@ from enum import StrEnum
 import attrs
 
 from mdmd.errors import BadMessage, BadRequest
+from mdmd.flow.pins import Pins
 from mdmd.interfaces import (
     Decision,
     Enqueued,
@@ -20,10 +21,9 @@ from mdmd.interfaces import (
     Priority,
     PushOutcome,
 )
-from mdmd.mdm import plist
 from mdmd.mdm.answers.decode import LIMITS, is_partial
 from mdmd.mdm.catalogue.load import entry
-from mdmd.mdm.command import Command
+from mdmd.mdm.command import Command, keys_of
 from mdmd.mdm.enrollment import EnrollmentID
 
 # Above this many targets nobody waits for the pushes: they are in the work set,
@@ -63,11 +63,16 @@ class Reply:
 
 
 class Enqueuer:
-    """The story of ``enqueue`` and ``push``."""
+    """
+    The story of ``enqueue`` and ``push``.
 
-    def __init__(self, fleet: IFleet, waker: IWaker) -> None:
+    :param pins: keeps the PIN of a command before it is queued.
+    """
+
+    def __init__(self, fleet: IFleet, waker: IWaker, pins: Pins | None = None) -> None:
         self._fleet = fleet
         self._waker = waker
+        self._pins = pins
 
     async def enqueue(
         self,
@@ -90,6 +95,8 @@ class Enqueuer:
                 raise BadRequest("nothing to do: neither a command nor a push")
             return await self.push(ids)
         targets, status = _read(ids)
+        if self._pins is not None:
+            await self._pins.keep(command, list(targets.values()))
         outcomes = await self._fleet.enqueue(
             command, list(targets.values()), policy or usual_policy(command)
         )
@@ -142,16 +149,18 @@ _REPLIES = {
 
 
 def usual_policy(command: Command) -> Policy:
-    """Say how a command is queued of which nobody said how: as the catalogue has it."""
+    """
+    Say how a command is queued of which nobody said how.
+
+    Lock, wipe and lost mode go first, and of lock and wipe one is pending.
+    """
     found = entry(command.request_type)
     if found is None:
         return Policy()
     urgent = found.priority == "security"
-    partial = False
-    if not LIMITS.isdisjoint(found.keys):
-        inner = plist.loads(command.raw, limit=len(command.raw)).get("Command")
-        partial = isinstance(inner, dict) and is_partial(inner)
-    return Policy(Priority.SECURITY if urgent else Priority.NORMAL, partial=partial)
+    partial = not LIMITS.isdisjoint(found.keys) and is_partial(keys_of(command))
+    priority = Priority.SECURITY if urgent else Priority.NORMAL
+    return Policy(priority, kind=found.single, partial=partial)
 
 
 def _read(ids: Sequence[str]) -> tuple[dict[str, EnrollmentID], dict[str, TargetReply]]:

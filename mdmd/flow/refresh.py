@@ -75,7 +75,7 @@ class Refresher:
         keys = {"Queries": _queries()} if request_type == "DeviceInformation" else {}
         expires = self._now() + int(self._interval * 1000)
         how = How(Priority.BACKGROUND, expires, push=False, prune=True)
-        await self._sender.send(build_command(request_type, keys), ids, how, self._now())
+        await self._sender.send(build_command(request_type, keys), ids, how)
 
     def _next(self) -> int:
         """Say when next: early enough for the answer to come in time."""

@@ -13,14 +13,14 @@ import attrs
 
 from mdmd.errors import BadRequest
 from mdmd.flow.enqueue import Enqueuer, Reply, TargetReply
-from mdmd.interfaces import EnrollmentRecord, IFleet, IInventory, Pin, Policy, Priority
+from mdmd.interfaces import EnrollmentRecord, IFleet, IInventory, Policy, Priority
 from mdmd.mdm import plist
 from mdmd.mdm.answers.decode import is_partial
 from mdmd.mdm.catalogue.check import Verdict, check_fit, check_form, fitting
 from mdmd.mdm.catalogue.entry import Entry
 from mdmd.mdm.catalogue.facts import Facts, facts_of
 from mdmd.mdm.catalogue.load import entry
-from mdmd.mdm.command import Command, build_command
+from mdmd.mdm.command import Command, build_command, keys_of
 from mdmd.mdm.enrollment import EnrollmentID
 
 _TELLING = ("ProductName", "ModelName", "Model", "OSVersion", "IsSupervised", "EnrolledViaDEP",
@@ -70,18 +70,17 @@ class Sender:
         self._enqueuer = enqueuer
         self._rights = access_rights
 
-    async def send(self, command: Command, typed: Sequence[str], how: How, now: int) -> Sent:
+    async def send(self, command: Command, typed: Sequence[str], how: How) -> Sent:
         """
         Queue ``command`` on each enrollment id or serial number of ``typed``.
 
         One that can't take it is its own error and does not fail the others.
 
-        :param now: ms since the epoch.
         :raises BadRequest: the command is not of its form (a line for each
             fault), or nobody is named.
         :raises Conflict: the CommandUUID is known with another body.
         """
-        keys = _keys(command)
+        keys = keys_of(command)
         if not how.force:
             form = check_form(command.request_type, keys)
             if form.faults:
@@ -105,7 +104,7 @@ class Sender:
             warnings |= {name: verdicts[name].warnings for name in some}
             going = {name: _id(name, records[name]) for name in some if name not in refused}
             if going:
-                status |= await self._go(each, going, records, how, now)
+                status |= await self._go(each, going, how)
             if each.uuid != command.uuid:
                 uuids |= dict.fromkeys(some, each.uuid)
         ordered = {name: status[name] for name in names if name in status}
@@ -117,13 +116,9 @@ class Sender:
         self,
         command: Command,
         going: Mapping[str, str],
-        records: Mapping[str, EnrollmentRecord | None],
         how: How,
-        now: int,
     ) -> dict[str, TargetReply]:
-        keys = _keys(command)
-        await self._keep_pins(command, keys, [records[name] for name in going], now)
-        policy = policy_of(entry(command.request_type), keys, how)
+        policy = policy_of(entry(command.request_type), keys_of(command), how)
         reply = await self._enqueuer.enqueue(command, list(going.values()), policy, how.push)
         # An enrollment that was named twice, by its id and its serial number, has one answer.
         return {name: reply.status[id] for name, id in going.items() if id in reply.status}
@@ -151,29 +146,13 @@ class Sender:
     def _verdicts(
         self, command: Command, names: Sequence[str], facts: Mapping[str, Facts]
     ) -> dict[str, Verdict]:
-        keys = _keys(command)
+        keys = keys_of(command)
         judged: dict[Facts | None, Verdict] = {None: Verdict()}
         for name in names:
             one = facts.get(name)
             if one is not None and one not in judged:
                 judged[one] = check_fit(command.request_type, keys, one)
         return {name: judged[facts.get(name)] for name in names}
-
-    async def _keep_pins(
-        self,
-        command: Command,
-        keys: Mapping[str, object],
-        records: Sequence[EnrollmentRecord | None],
-        now: int,
-    ) -> None:
-        """Keep the PIN before anybody can be locked out by it."""
-        pin = keys.get("PIN")
-        if not isinstance(pin, str) or not pin:
-            return
-        for record in records:
-            if record is not None:
-                kept = Pin(command.uuid, command.request_type, pin, now)
-                await self._inventory.keep_pin(record.enrollment, kept)
 
 
 def _versions(
@@ -227,12 +206,6 @@ def policy_of(found: Entry | None, keys: Mapping[str, object], how: How) -> Poli
         replaces=replaces,
         partial=is_partial(keys),
     )
-
-
-def _keys(command: Command) -> dict[str, object]:
-    inner = plist.loads(command.raw, limit=len(command.raw))["Command"]
-    assert isinstance(inner, dict)  # it is a Command
-    return {key: value for key, value in inner.items() if key != "RequestType"}
 
 
 def _id(name: str, record: EnrollmentRecord | None) -> str:

@@ -72,8 +72,14 @@ def build_command(
     return decode_command(raw)
 
 
+def keys_of(command: Command) -> dict[str, object]:
+    """Read the keys of a command, RequestType not among them."""
+    inner = plist.loads(command.raw, limit=len(command.raw)).get("Command")
+    if not isinstance(inner, dict):
+        raise BadMessage("the command has no Command dict")
+    return {key: value for key, value in inner.items() if key != "RequestType"}
+
+
 def renamed(command: Command) -> Command:
     """Make the same command under a new random CommandUUID."""
-    inner = plist.loads(command.raw, limit=len(command.raw))["Command"]
-    assert isinstance(inner, dict)  # or it would be no Command
-    return build_command(command.request_type, inner)
+    return build_command(command.request_type, keys_of(command))

@@ -88,7 +88,8 @@ class Inventory:
         name = keys.pins(enrollment)
         told = json.dumps([pin.uuid, pin.request_type, pin.pin, pin.at]).encode()
         sealed = self._tools.sealer.seal(told, name)
-        await self._tools.change("keep_pin", (name,), (pin.uuid, sealed, PINS_KEPT))
+        names = (name, keys.device_record(enrollment))
+        await self._tools.change("keep_pin", names, (pin.uuid, sealed, PINS_KEPT))
 
     async def pins(self, enrollment: EnrollmentID) -> list[Pin]:
         """Read the PINs that were sent, newest first."""

@@ -151,7 +151,7 @@ class Commands(Subject):
     async def _send(self, caller: Caller, command: Command, typed: list[str], how: How) -> Any:
         caller.noted["request_type"] = command.request_type
         caller.noted["command_uuid"] = command.uuid
-        sent = await self.desk.sender.send(command, typed, how, self.desk.now())
+        sent = await self.desk.sender.send(command, typed, how)
         warnings = {name: list(each) for name, each in sent.warnings.items()}
         told = {**_by_typed(sent.reply, sent.ids), "warnings": warnings}
         for name, uuid in sent.uuids.items():

@@ -54,7 +54,7 @@ class Queue(Subject):
         new = renamed(old)
         await self.desk.fleet.cancel(one, uuid)
         how = How(priority=Priority(line.priority), force=True)
-        await self.desk.sender.send(new, [str(one)], how, self.desk.now())
+        await self.desk.sender.send(new, [str(one)], how)
         return {"uuid": new.uuid, "request_type": new.request_type, "attempts": line.attempts}
 
 

@@ -1,6 +1,7 @@
 -- uses: _frame
 -- Keeps the PIN of a command before the command is queued, newest first, each once.
--- KEYS: 2 pins     ARGV: 7 uuid, 8 sealed pin, 9 how many are kept
+-- KEYS: 2 pins, 3 record     ARGV: 7 uuid, 8 sealed pin, 9 how many are kept
+if redis.call('EXISTS', KEYS[3]) == 0 then return 0 end
 local begin = ARGV[7] .. '\0'
 for _, entry in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
   if string.sub(entry, 1, #begin) == begin then return 0 end
