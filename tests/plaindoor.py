@@ -36,10 +36,19 @@ class PlainDoor:
 
     def _once(self, plain: socket.socket, secure: ssl.SSLSocket) -> bool:
         ready = [secure] if secure.pending() else select.select([plain, secure], [], [], 20)[0]
-        for source, target in ((plain, secure), (secure, plain)):
-            if source in ready:
-                data = source.recv(65536)
-                if not data:
-                    return False
-                target.sendall(data)
+        if secure in ready:
+            secure.settimeout(0)
+            try:
+                plain.sendall(data := secure.recv(65536))
+            except ssl.SSLWantReadError:
+                data = b"-"  # a session ticket, say
+            finally:
+                secure.settimeout(20)
+            if not data:
+                return False
+        if plain in ready:
+            data = plain.recv(65536)
+            if not data:
+                return False
+            secure.sendall(data)
         return bool(ready)

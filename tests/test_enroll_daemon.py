@@ -26,6 +26,7 @@ from mdmd.pki.sealing import CA_KEY, Sealer
 from mdmd.sim.device import Device
 from mdmd.sim.fleet import KeyRing
 from mdmd.sim.hardware import make_hardware
+from tests.certhelp import push_pair
 from tests.daemonhelp import CHECKIN, TOPIC, HandDevice, RunningDaemon, free_port, wait_for_port
 from tests.plaindoor import PlainDoor
 from tests.test_scep_real import SCEP_HELPER, SCEPCLIENT, certmonger_session
@@ -226,6 +227,21 @@ class OpenTests(DaemonCase):
         self.assertEqual(made.returncode, 0, made)
         again, _ = cms.verify_attached(path.read_bytes())
         self.assertEqual(again, content)
+
+    def test_check_against_the_daemon(self) -> None:
+        """The topic is held against the push certificate that is installed."""
+        topic, pem = push_pair(TOPIC)
+        push = self.daemon.state / "push.pem"
+        push.write_bytes(pem)
+        self.assertEqual(self.daemon.api("PUT", "/v1/pushcert", pem)[0], 200)
+        path = self.daemon.state / "checked.mobileconfig"
+        for name, status in ((topic, 0), ("com.apple.mgmt.External.other", 1)):
+            _, signed = self.ask("GET", "/enroll")
+            profile, _ = cms.verify_attached(signed)
+            path.write_bytes(profile.replace(TOPIC.encode(), name.encode()))
+            checked = self.daemon.mdmctl("profile", "check", str(path))
+            self.assertEqual(checked.returncode, status, checked)
+            self.assertEqual("no push would arrive" in checked.stdout, bool(status))
 
     def test_one_time(self) -> None:
         """A profile for one name: its challenge is good once, and for that name only."""

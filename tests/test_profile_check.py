@@ -6,6 +6,7 @@ import json
 import plistlib
 import re
 import shutil
+import subprocess
 import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from mdmd.mdm.profile import EnrollmentProfile, ScepPayload, enrollment_profile
 from mdmd.pki import certificates, cms
 from mdmd.pki.authority import CertificateAuthority
 from tests.certhelp import push_pair
+from tests.daemonhelp import BIN
 
 NOW = datetime.now(UTC)
 TOPIC = "com.apple.mgmt.External.1"
@@ -393,6 +395,14 @@ class CommandTests(SynchronousTestCase):
         push.write_bytes(push_pair(TOPIC)[1])
         self.assertEqual(self.mdmctl("check", self.bad, "--push-certificate", push)[0], 1)
         self.assertEqual(self.mdmctl("check", self.good, "--push-certificate", push)[0], 0)
+
+    def test_no_daemon(self) -> None:
+        """Without the daemon that --state names all the rest is still checked."""
+        words = [BIN / "mdmctl", "--state", self.folder, "profile", "check"]
+        for path, status in ((self.good, 0), (self.bad, 0), (self.key, 1)):
+            ran = subprocess.run([*words, path], capture_output=True, text=True, check=False)
+            self.assertEqual(ran.returncode, status, ran)
+            self.assertIn("no daemon answers", ran.stderr)
 
     def test_json(self) -> None:
         """Scripts get the same as data."""

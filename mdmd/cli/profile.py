@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdmd.cli.exits import DONE, FAILED
+from mdmd.cli.exits import DONE, FAILED, NO_DAEMON
 from mdmd.errors import BadCertificate, BadRequest
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def _check(args: argparse.Namespace) -> int:
         installed = await remote.call("certificates.show")
         return _report(args, blob, [each["topic"] for each in installed])
 
-    return run(args, verb)
+    status = run(args, verb)
+    # The rest can be said without a daemon; which one is missing is on standard error.
+    return _report(args, blob, ()) if status == NO_DAEMON else status
 
 
 def _report(args: argparse.Namespace, blob: bytes, topics: Collection[str]) -> int:
