@@ -154,6 +154,22 @@ class Renewing(Case):
         self.assertTrue(old.ended)
         self.assertEqual(self.apns.service.status()[0].version, 2)
 
+    def test_while_connecting(self) -> None:
+        """A connection that is still coming up with the old one is not waited for."""
+        self.begin()
+        self.apns.hang = True
+        before = self.push()
+        self.apns.hang = False
+        self.apns.certificates.renew(TOPIC)
+        self.apns.pass_time(1)
+        after = self.push()
+        self.apns.answer_all()
+        self.assertEqual(self.decisions(before + after), {Decision.DELIVERED})
+        self.assertEqual(self.apns.service.status()[0].version, 2)
+        self.assertEqual((self.apns.dials, len(self.apns.links)), (2, 1))
+        self.apns.pass_time(20)
+        self.assertEqual(len(self.apns.links), 1)
+
     def test_cheap(self) -> None:
         """Versions are compared once a second, not once a push."""
         self.begin()

@@ -111,6 +111,8 @@ class Line:
         self._gate.open()
         for connection in list(self._sent):
             connection.drain()
+        if self._dialing is not None:  # with the old one; what comes next uses the new one
+            self._dialing.cancel()
         self._pump()
 
     def push(self, notification: Notification) -> Deferred[PushOutcome]:
