@@ -148,15 +148,28 @@ class RunningDaemon:
         assert done.returncode == 0, done
         return json.loads(done.stdout)
 
-    def api(self, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
+    def api(self, method: str, path: str, body: bytes = b"", key: str = "") -> tuple[int, Any]:
         """One call of the HTTP API; (status, what its JSON says)."""
-        key = (self.state / "api.key").read_text().strip()
+        status, answer = self.api_bytes(method, path, body, key)
+        return status, json.loads(answer)
+
+    def text(self, path: str) -> str:
+        """What the API says in plain text."""
+        status, answer = self.api_bytes("GET", path)
+        assert status == 200, answer
+        return answer.decode()
+
+    def api_bytes(
+        self, method: str, path: str, body: bytes = b"", key: str = ""
+    ) -> tuple[int, bytes]:
+        """One call of the HTTP API; (status, body)."""
+        key = key or (self.state / "api.key").read_text().strip()
         credentials = base64.b64encode(f"nanomdm:{key}".encode()).decode()
         connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=20)
         try:
             connection.request(method, path, body, {"Authorization": f"Basic {credentials}"})
             response = connection.getresponse()
-            return response.status, json.loads(response.read())
+            return response.status, response.read()
         finally:
             connection.close()
 

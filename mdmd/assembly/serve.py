@@ -21,6 +21,7 @@ from mdmd.apns.pushing import Pushing
 from mdmd.assembly.device_site import device_site, push_topic
 from mdmd.assembly.enrolling import Enrolling, make_enrolling
 from mdmd.assembly.following import follow_events
+from mdmd.assembly.measuring import begin_measuring, count_sites
 from mdmd.assembly.operating import count_figures, serve_operators
 from mdmd.assembly.parts import Parts
 from mdmd.assembly.ports import open_site
@@ -36,6 +37,7 @@ from mdmd.flow.send import Sender
 from mdmd.flow.targets import Targets
 from mdmd.ops.desk import Desk
 from mdmd.ops.figures import Figures
+from mdmd.ops.metrics import Metrics
 from mdmd.ops.tail import Tail
 from mdmd.store.feed import Feed
 from mdmd.store.store import Store
@@ -91,15 +93,15 @@ async def serve(
         shelf=shelf,
     )
     await serve_operators(reactor, stack, config, desk, figures)
-    api = _api(reactor, config, parts, store, enqueuer, feed)
+    metrics = begin_measuring(reactor, stack, config, parts, store, pushing, webhooks)
+    api = _api(reactor, config, parts, store, enqueuer, feed, metrics)
     await open_site(reactor, stack, "api", config.api.listen, api, parts.api_tls)
     stack.callback(feed.release)  # those who wait for events are answered, not waited for
     rounds = Rounds(reactor, "renewals", _RENEWALS, enrolling.renew.work)
     await begin(stack, rounds.start, rounds.stop)
     site = device_site(reactor, config, parts, store, pushing.waker, enrolling, shelf)
     await open_site(reactor, stack, "site", config.site.listen, site, parts.site_tls)
-    figures.connections["api"] = lambda: len(api.channels)
-    figures.connections["site"] = lambda: len(site.channels)
+    count_sites(metrics, figures, api=api, site=site)
     log.info("mdmd ready", version=version("mdmd"), public_url=config.mdmd.public_url)
 
 
@@ -164,6 +166,7 @@ def _api(
     store: Store,
     enqueuer: Enqueuer,
     feed: Feed,
+    metrics: Metrics,
 ) -> LimitedSite:
     return make_api(
         parts.api_key,
@@ -177,4 +180,5 @@ def _api(
         EscrowKeys(reactor, store.certificates, config.apns.escrow_url, parts.apns_trust).unlock,
         feed,
         store.audit,
+        metrics.text,
     )

@@ -17,6 +17,7 @@ AUDIT = b"mdmd:audit"
 IDS = b"mdmd:ids"
 TOPICS = b"mdmd:topics"
 SEQUENCE = b"mdmd:sequence"
+TOTALS = b"mdmd:totals"
 COMMANDS = b"mdmd:command:"
 SERIALS = b"mdmd:serial:"
 SERIAL_ORDER = b"mdmd:serials"  # all of them, to complete one that is being typed

@@ -20,6 +20,7 @@ from mdmd.store.push import PushWork
 from mdmd.store.queue import Queue
 from mdmd.store.renewals import Renewals
 from mdmd.store.subject import Settings, Tools
+from mdmd.store.totals import Totals
 
 __all__ = ["Settings", "Store"]
 
@@ -53,6 +54,7 @@ class Store:
         self.deliveries = Deliveries(self.tools, self.events)
         self.identities = Identities(self.tools)
         self.renewals = Renewals(self.tools)
+        self.totals = Totals(self.tools)
 
     def __repr__(self) -> str:
         return f"<Store over {self.link!r}>"

@@ -34,6 +34,7 @@ from mdmd.web.channel import LimitedSite, Limits
 from mdmd.web.respond import Answer, Clock, Edge
 
 Ping = Callable[[], Awaitable[object]]
+Measures = Callable[[], Awaitable[bytes]]
 Unlock = Callable[[Mapping[str, str]], Awaitable[tuple[int, str, bytes]]]
 
 _PING_SECONDS = 3.0
@@ -41,6 +42,7 @@ _ALL_RESULTS = 10_000  # more than the store keeps of one enrollment
 _LONGEST_WAIT = 60.0  # seconds
 _PAGES = 10  # looked through for a filter before the answer says how far it came
 _LINE = 1 << 20  # bytes; many ids are in one path
+_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Enqueues(Protocol):
@@ -59,6 +61,10 @@ class Enqueues(Protocol):
         """Push."""
 
 
+async def _no_metrics() -> bytes:
+    return b""
+
+
 class Api:
     """The calls, one method each; ``ROUTES`` says which is which."""
 
@@ -73,6 +79,7 @@ class Api:
         migration: Migration,
         unlock: Unlock,
         feed: IFeed,
+        metrics: Measures,
     ) -> None:
         self._fleet = fleet
         self._enqueuer = enqueuer
@@ -83,6 +90,11 @@ class Api:
         self._migration = migration
         self._unlock = unlock
         self._feed = feed
+        self._metrics = metrics
+
+    async def metrics(self, call: Call) -> Answer:
+        """Say everything that is counted, as Prometheus reads it."""
+        return Answer(await self._metrics(), _METRICS)
 
     async def version(self, call: Call) -> Answer:
         """Say which version this is."""
@@ -245,6 +257,7 @@ def _check(command: Command) -> None:
 ROUTES = (
     Route(("GET",), "/version", Api.version, open=True),
     Route(("GET",), "/healthz", Api.health, open=True),
+    Route(("GET",), "/metrics", Api.metrics),
     Route(("PUT", "POST"), "/v1/enqueue/{ids}", Api.enqueue, act="api.enqueue"),
     Route(("GET", "PUT", "POST"), "/v1/push/{ids}", Api.push, act="api.push"),
     Route(("PUT",), "/v1/pushcert", Api.put_push_certificate, act="api.pushcert"),
@@ -274,6 +287,7 @@ def make_api(
     unlock: Unlock,
     feed: IFeed,
     audit: IAudit | None = None,
+    metrics: Measures = _no_metrics,
     limits: Limits | None = None,
     jitter: Callable[[], float] = random.random,
 ) -> LimitedSite:
@@ -284,9 +298,12 @@ def make_api(
     :param ping: raises StoreUnavailable when the store does not answer.
     :param clock: the reactor; its seconds are those since the epoch.
     :param audit: is told of each act, None: nobody is.
+    :param metrics: gives everything counted in Prometheus' text format.
     :param unlock: a form's fields to Apple's status, content type and body.
     """
-    api = Api(*(fleet, enqueuer, certificates, ping, version, clock), migration, unlock, feed)
+    api = Api(
+        *(fleet, enqueuer, certificates, ping, version, clock), migration, unlock, feed, metrics
+    )
     leaf = ApiLeaf(ROUTES, api, api_key, clock, Edge(clock, jitter, spell_error), audit)
     return LimitedSite(leaf, clock, limits or Limits(body=16 << 20, line=_LINE))
 

@@ -1,3 +1,4 @@
+local TOTALS = 'mdmd:totals'
 -- A command's body is there as long as a queue has it.
 local function release(uuid)
   local key = COMMAND .. uuid
@@ -38,6 +39,7 @@ local function conclude(sent, results, uuid, status, digest, why, raw)
   redis.call('HDEL', sent, uuid)
   remember(results, about[1] or '', digest, about[2] or '', status, why,
     about[3] or '', it.attempts, raw)
+  redis.call('HINCRBY', TOTALS, (about[2] or '') .. '\0' .. status, 1)
   release(uuid)
   return about, it
 end
