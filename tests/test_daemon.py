@@ -195,7 +195,7 @@ class BadInputTests(DaemonCase):
         """Beyond the limit is a 400, said before the body has come."""
         # The client may see the connection closed before it reads the answer.
         with contextlib.suppress(OSError):
-            status, _ = self.good.put("/connect", b"x" * (5 << 20))
+            status, _ = self.good.put("/connect", b"x" * (33 << 20))
             self.assertEqual(status, 400)
         self.assertIn("the body is too large", self.log())
         self.alive()

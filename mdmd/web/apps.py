@@ -28,7 +28,7 @@ MOST = 16 << 30  # bytes of an app
 UPLOADS = 8  # at the same time
 PIECE = 64 << 10  # bytes read at once
 
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
+_TOKEN = re.compile(r"[0-9a-f]{32}")
 _ABOUT = "about.json"
 _RANGE = re.compile(rb"bytes=(\d{0,18})-(\d{0,18})")
 _XML = "application/xml; charset=UTF-8"
@@ -145,8 +145,8 @@ class Shelf:
                 app = read_app(file)
             if title:
                 app = attrs.evolve(app, title=title)
-            # 24 bytes of chance: the path is the secret.
-            token = secrets.token_urlsafe(24)
+            # 128 bits of chance: the path is the secret.
+            token = secrets.token_hex(16)
             shelved = Shelved(token, app, found.size, tuple(found.hashes), self._now())
             self._place(found.path, shelved)
         finally:
