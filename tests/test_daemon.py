@@ -18,6 +18,7 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from mdmd.pki.certificates import key_pem
 from tests.daemonhelp import BIN, CHECKIN, TOPIC, HandDevice, RunningDaemon, redis_server
 
 UDID = "0A1B2C3D-1111-5AC1-BDB2-00000000000{}"
@@ -459,6 +460,28 @@ class StartTests(SynchronousTestCase):
         self.assertNotIn("Traceback", done.stderr)
         self.assertEqual(self.daemon.api("GET", "/healthz")[0], 200)
         self.assertEqual(self.daemon.mdmctl("devices").returncode, 0)
+
+    def test_another_sealing_key(self) -> None:
+        """A store whose secrets it can't read is refused in one line, and left as it is."""
+        self.daemon.start()
+        device = self.daemon.device(UDID.format(1))
+        device.enroll()
+        device.check_in(MessageType="SetBootstrapToken", BootstrapToken=b"a secret")
+        self.daemon.stop()
+        key = self.daemon.state / "sealing.key"
+        right = key.read_bytes()
+        signer = self.daemon.authority()
+        (self.daemon.state / "ca" / "ca.key").write_bytes(key_pem(signer.key))
+        key.write_bytes(os.urandom(len(right)))
+        done = self.twistd("--config", str(self.daemon.config))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"{key} is not the key", done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+        key.write_bytes(right)
+        self.daemon.start()
+        device.hang_up()
+        status, body = device.check_in(MessageType="GetBootstrapToken")
+        self.assertEqual((status, plistlib.loads(body)), (200, {"BootstrapToken": b"a secret"}))
 
     def test_socket_of_a_dead_daemon(self) -> None:
         """A socket left by a power cut makes way, whatever process has the old one's number."""

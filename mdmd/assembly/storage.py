@@ -5,13 +5,18 @@ from typing import Any
 
 from mdmd.assembly.parts import Parts
 from mdmd.config import Config
+from mdmd.errors import StoreUnavailable
 from mdmd.store.embedded import EmbeddedStore
 from mdmd.store.link import Link
 from mdmd.store.store import Settings, Store
 
 
 async def open_store(reactor: Any, stack: AsyncExitStack, config: Config, parts: Parts) -> Store:
-    """Start the embedded store if there is to be one, and wait until the store answers."""
+    """
+    Start the embedded store if there is to be one, and wait until the store answers.
+
+    :raises StoreUnavailable: it does not, or its secrets were sealed with another key.
+    """
     url = config.store.redis
     if url == "embedded":
         embedded = EmbeddedStore(
@@ -21,7 +26,13 @@ async def open_store(reactor: Any, stack: AsyncExitStack, config: Config, parts:
         url = await embedded.start()
     link = await Link.open(reactor, url, timeout=config.store.timeout, ca=config.store.ca)
     stack.push_async_callback(link.close)
-    return Store(link, parts.sealer, reactor, _settings(config))
+    store = Store(link, parts.sealer, reactor, _settings(config))
+    if not await store.fits(parts.sealer):
+        raise StoreUnavailable(
+            f"{config.store.sealing_key} is not the key that the secrets in the store were sealed "
+            "with; all daemons of one store need the same file"
+        )
+    return store
 
 
 def _settings(config: Config) -> Settings:

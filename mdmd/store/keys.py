@@ -28,6 +28,7 @@ REFRESH = b"mdmd:refresh"
 LIMITS = b"mdmd:limits"
 ISSUED = b"mdmd:issued"
 REGISTRATION = b"mdmd:registration"
+SEALED = b"mdmd:sealed"
 # What is around an id in the name of a device's record, for scripts that learn the id late.
 RECORD = (b"mdmd:{", b"}:e")
 WORK_SHARDS = 16

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mdmd.errors import StoreCorrupt
 from mdmd.pki.sealing import Sealer
 from mdmd.store import keys
 from mdmd.store.audit import Audit
@@ -55,6 +56,19 @@ class Store:
         self.identities = Identities(self.tools)
         self.renewals = Renewals(self.tools)
         self.totals = Totals(self.tools)
+
+    async def fits(self, sealer: Sealer) -> bool:
+        """
+        Say whether this is the key that secrets here are sealed with; the first one is.
+
+        :raises StoreUnavailable: no answer.
+        """
+        await self.link.call("SET", keys.SEALED, sealer.seal(b"", keys.SEALED), "NX")
+        try:
+            sealer.unseal(await self.link.call("GET", keys.SEALED) or b"", keys.SEALED)
+        except StoreCorrupt:
+            return False
+        return True
 
     def __repr__(self) -> str:
         return f"<Store over {self.link!r}>"
