@@ -3,6 +3,11 @@
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more of a busy machine than of us.
+settings.register_profile("mdmd", deadline=None)
+settings.load_profile("mdmd")
 
 _TOLD: list[str] = []
 

@@ -554,24 +554,49 @@ http {{
 """
 
 
+_APACHE = """
+ServerRoot {folder}
+ServerName localhost
+PidFile {folder}/pid
+ErrorLog {folder}/error.log
+DefaultRuntimeDir {folder}
+Listen 127.0.0.1:{port}
+{modules}
+SSLSessionCache none
+SSLEngine on
+SSLCertificateFile {state}/tls/site.pem
+SSLCertificateKeyFile {state}/tls/site.key
+SSLVerifyClient optional_no_ca
+SSLProxyEngine on
+SSLProxyVerify none
+SSLProxyCheckPeerName off
+RequestHeader unset Client-Cert
+RequestHeader set Client-Cert "expr=%{{escape:%{{SSL_CLIENT_CERT}}}}" "expr=-n %{{SSL_CLIENT_CERT}}"
+ProxyPass / https://127.0.0.1:{behind}/
+"""
+_MODULES = "mpm_event authz_core ssl socache_shmcb proxy proxy_http headers"
+
+
 class ProxyTests(DaemonCase):
-    """Behind nginx, which passes the certificate on."""
+    """Behind a proxy, which passes the certificate on."""
 
     options: ClassVar = {"site": "identity = header\nproxies = 127.0.0.1"}
 
-    def test_nginx(self) -> None:
+    def through(self, program: str, words: list[str], text: str, number: int, **more: str) -> None:
         """A device enrolls and connects through it; without its certificate nothing goes."""
-        nginx = shutil.which("nginx", path="/usr/sbin:" + os.environ["PATH"])
-        if nginx is None:
-            raise SkipTest("nginx is not installed")
-        folder, port = self.daemon.state / "nginx", free_port()
+        found = shutil.which(program, path="/usr/sbin:" + os.environ["PATH"])
+        if found is None:
+            raise SkipTest(f"{program} is not installed")
+        folder, port = self.daemon.state / program, free_port()
         folder.mkdir()
-        device = self.daemon.device(UDID.format(5))
-        text = _NGINX.format(
-            folder=folder, port=port, state=self.daemon.state, behind=self.daemon.port
+        device = self.daemon.device(UDID.format(number))
+        (folder / "conf").write_text(
+            text.format(
+                folder=folder, port=port, state=self.daemon.state, behind=self.daemon.port, **more
+            )
         )
-        (folder / "nginx.conf").write_text(text)
-        process = subprocess.Popen([nginx, "-c", folder / "nginx.conf", "-e", folder / "error.log"])
+        words = [each.format(folder=folder) for each in words]
+        process = subprocess.Popen([found, *words], stderr=subprocess.DEVNULL)
         self.addCleanup(process.wait)
         self.addCleanup(process.terminate)
         direct, self.daemon.port = self.daemon.port, port
@@ -582,6 +607,21 @@ class ProxyTests(DaemonCase):
         self.assertEqual(device.connect(), (200, "A", "DeviceInformation"))
         idle = plistlib.dumps({"UDID": device.udid, "Status": "Idle"})
         self.assertEqual(self.ask("PUT", "/connect", idle)[0].status, 400)
+
+    def test_nginx(self) -> None:
+        """As nginx escapes it."""
+        words = ["-c", "{folder}/conf", "-e", "{folder}/error.log"]
+        self.through("nginx", words, _NGINX, 5)
+
+    def test_apache(self) -> None:
+        """As Apache escapes it."""
+        folder = Path("/usr/lib/apache2/modules")
+        if not folder.exists():
+            raise SkipTest("apache2 is not installed")
+        modules = "".join(
+            f"LoadModule {name}_module {folder}/mod_{name}.so\n" for name in _MODULES.split()
+        )
+        self.through("apache2", ["-f", "{folder}/conf", "-X"], _APACHE, 6, modules=modules)
 
 
 class RenewalTests(TestCase):
