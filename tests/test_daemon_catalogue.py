@@ -89,6 +89,12 @@ class CatalogueDaemonTests(DaemonCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("ClearPasscode: not for macOS", done.stdout)
         self.assertEqual(mac.connect(), (200, "", ""))
+        command = {"RequestType": "ClearPasscode", "UnlockToken": b"\0"}
+        body = plistlib.dumps({"CommandUUID": "S", "Command": command})
+        status, told = self.daemon.api("PUT", f"/v1/enqueue/{mac.udid}?strict=1", body)
+        self.assertEqual(status, 500)
+        self.assertEqual(told["status"][mac.udid]["command_error"], "ClearPasscode: not for macOS")
+        self.assertEqual(mac.connect(), (200, "", ""))
         done = self.daemon.mdmctl(
             "send", "C02CAT2", "ClearPasscode", "UnlockToken=base64:AA==", "--force"
         )

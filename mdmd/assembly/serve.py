@@ -94,7 +94,7 @@ async def serve(
     )
     await serve_operators(reactor, stack, config, desk, figures)
     metrics = begin_measuring(reactor, stack, config, parts, store, pushing, webhooks)
-    api = _api(reactor, config, parts, store, enqueuer, feed, metrics)
+    api = _api(reactor, config, parts, store, enqueuer, feed, metrics, sender)
     await open_site(reactor, stack, "api", config.api.listen, api, parts.api_tls)
     stack.callback(feed.release)  # those who wait for events are answered, not waited for
     rounds = Rounds(reactor, "renewals", _RENEWALS, enrolling.renew.work)
@@ -167,6 +167,7 @@ def _api(
     enqueuer: Enqueuer,
     feed: Feed,
     metrics: Metrics,
+    sender: Sender,
 ) -> LimitedSite:
     return make_api(
         parts.api_key,
@@ -181,4 +182,5 @@ def _api(
         feed,
         store.audit,
         metrics.text,
+        sender=sender,
     )

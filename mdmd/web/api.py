@@ -5,7 +5,7 @@ Source: NanoMDM's docs/openapi.yaml and http/api, for what it has.
 """
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol, cast
 
@@ -23,6 +23,7 @@ from mdmd.errors import (
 from mdmd.flow.enqueue import Reply, TargetReply
 from mdmd.flow.migrate import Migration
 from mdmd.flow.pushcert import install
+from mdmd.flow.send import How, Sent
 from mdmd.interfaces import Event, IAudit, IFeed, IFleet, IPushCertificates, Policy
 from mdmd.mdm import plist
 from mdmd.mdm.catalogue.check import check_form
@@ -65,6 +66,13 @@ async def _no_metrics() -> bytes:
     return b""
 
 
+class Sends(Protocol):
+    """Sender of :mod:`mdmd.flow.send`."""
+
+    async def send(self, command: Command, typed: Sequence[str], how: How) -> Sent:
+        """Check a command for each target by itself, and queue it."""
+
+
 class Api:
     """The calls, one method each; ``ROUTES`` says which is which."""
 
@@ -80,7 +88,9 @@ class Api:
         unlock: Unlock,
         feed: IFeed,
         metrics: Measures,
+        sender: Sends | None = None,
     ) -> None:
+        self._sender = sender
         self._fleet = fleet
         self._enqueuer = enqueuer
         self._certificates = certificates
@@ -113,10 +123,20 @@ class Api:
     async def enqueue(self, call: Call) -> Answer:
         """Queue the plist in the body, and push unless told not to."""
         command = decode_command(call.body) if call.body.strip() else None
+        push = not call.flag("nopush")
         if command is not None and call.flag("strict"):
+            return _reply(await self._strictly(command, call.ids(), push))
+        return _reply(await self._enqueuer.enqueue(command, call.ids(), push=push))
+
+    async def _strictly(self, command: Command, ids: list[str], push: bool) -> Reply:
+        """Queue what the catalogue has nothing against, for each id by itself."""
+        if self._sender is None:
             _check(command)
-        reply = await self._enqueuer.enqueue(command, call.ids(), push=not call.flag("nopush"))
-        return _reply(reply)
+            return await self._enqueuer.enqueue(command, ids, push=push)
+        try:
+            return (await self._sender.send(command, ids, How(push=push))).reply
+        except BadRequest as error:
+            raise BadRequest("; ".join(str(error).splitlines())) from error
 
     async def push(self, call: Call) -> Answer:
         """Push only."""
@@ -290,6 +310,7 @@ def make_api(
     metrics: Measures = _no_metrics,
     limits: Limits | None = None,
     jitter: Callable[[], float] = random.random,
+    sender: Sends | None = None,
 ) -> LimitedSite:
     """
     Make the API's site.
@@ -299,10 +320,13 @@ def make_api(
     :param clock: the reactor; its seconds are those since the epoch.
     :param audit: is told of each act, None: nobody is.
     :param metrics: gives everything counted in Prometheus' text format.
+    :param sender: holds a strict command against what is known of each device;
+        None: only against what Apple says of the command.
     :param unlock: a form's fields to Apple's status, content type and body.
     """
     api = Api(
-        *(fleet, enqueuer, certificates, ping, version, clock), migration, unlock, feed, metrics
+        *(fleet, enqueuer, certificates, ping, version, clock, migration, unlock, feed),
+        *(metrics, sender),
     )
     leaf = ApiLeaf(ROUTES, api, api_key, clock, Edge(clock, jitter, spell_error), audit)
     return LimitedSite(leaf, clock, limits or Limits(body=16 << 20, line=_LINE))
