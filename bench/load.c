@@ -1,7 +1,7 @@
 /*
  * Devices that connect, as fast as they are let: the load of the benchmarks.
  *
- *   load session|resume|keepalive HOST PORT THREADS SECONDS LIMIT FOLDER FIRST COUNT UDIDS
+ *   load session|resume|keepalive HOST PORT THREADS SECONDS LIMIT FOLDER FIRST COUNT UDIDS RATE
  *
  * FOLDER/N.pem (FIRST <= N < FIRST + COUNT) is the certificate and key of the device whose UDID is
  * line N of the file UDIDS. A session is: TLS with the client certificate, Idle, and while there is
@@ -9,6 +9,10 @@
  * round: it prints `ready` after that and goes on when it is given a line.
  * `keepalive` asks Idle over and over on THREADS connections. Ends after SECONDS, or after LIMIT
  * operations if that is not 0, and prints one line of JSON.
+ *
+ * RATE 0: each thread begins again when it is done. Else sessions begin so many a second, whether
+ * those before are done or not, as far as there are threads; `unheard` counts those that the server
+ * took no notice of within two seconds, and times are counted from when it did.
  *
  * In C because a client in Python would cost more than the server that it is to measure.
  */
@@ -38,12 +42,15 @@ struct device {
 
 struct worker {
 	int number;
-	long operations, failed, refused, commands, resumed;
+	long operations, failed, refused, commands, resumed, unheard;
 	double *times;
 	long kept, room;
 };
 
 static int mode, threads, count;
+static double rate, start_of_all;
+static __thread double heard;
+static __thread int silent;
 static long limit;
 static double ends;
 static struct sockaddr_in peer;
@@ -77,7 +84,12 @@ static SSL *dial(struct device *d, int resume) {
 	struct timeval wait = {20, 0};
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+	struct timeval patience = {rate ? 2 : 20, 0};
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+	silent = 1;
 	if (connect(fd, (struct sockaddr *)&peer, sizeof peer)) { close(fd); return NULL; }
+	silent = 0;
+	heard = now();
 	SSL *ssl = SSL_new(context);
 	SSL_set_fd(ssl, fd);
 	SSL_set_app_data(ssl, d);
@@ -163,6 +175,10 @@ static void *work(void *it) {
 	while (now() < ends) {
 		long n = atomic_fetch_add(&begun, 1);
 		if (limit && n >= limit) break;
+		if (rate) {
+			double wait = start_of_all + n / rate - now();
+			if (wait > 0) usleep(wait * 1e6);
+		}
 		double start = now();
 		int status;
 		if (mode == KEEPALIVE) {
@@ -172,8 +188,9 @@ static void *work(void *it) {
 		} else {
 			status = session(w, &devices[n % count], mode == RESUME);
 		}
-		if (status == 200) { w->operations++; keep(w, now() - start); }
+		if (status == 200) { w->operations++; keep(w, now() - (rate ? heard : start)); }
 		else if (status) w->refused++;
+		else if (silent) w->unheard++;
 		else w->failed++;
 	}
 	if (kept) hang_up(kept);
@@ -193,7 +210,7 @@ static int by_size(const void *a, const void *b) {
 }
 
 int main(int argc, char **argv) {
-	if (argc != 11) { fprintf(stderr, "see the comment in load.c\n"); return 2; }
+	if (argc != 12) { fprintf(stderr, "see the comment in load.c\n"); return 2; }
 	mode = !strcmp(argv[1], "session") ? SESSION : !strcmp(argv[1], "resume") ? RESUME : KEEPALIVE;
 	signal(SIGPIPE, SIG_IGN);
 	peer.sin_family = AF_INET;
@@ -201,6 +218,7 @@ int main(int argc, char **argv) {
 	inet_pton(AF_INET, argv[2], &peer.sin_addr);
 	threads = atoi(argv[4]);
 	limit = atol(argv[6]);
+	rate = atof(argv[11]);
 	int first = atoi(argv[8]);
 	count = atoi(argv[9]);
 	devices = calloc(count, sizeof *devices);
@@ -239,7 +257,7 @@ int main(int argc, char **argv) {
 		fflush(stdout);
 		if (getchar() == EOF) return 2;
 	}
-	double start = now();
+	double start = start_of_all = now();
 	ends = start + atof(argv[5]);
 	for (int i = 0; i < threads; i++) {
 		workers[i].number = i;
@@ -250,14 +268,14 @@ int main(int argc, char **argv) {
 		pthread_join(running[i], NULL);
 		struct worker *w = &workers[i];
 		sum.operations += w->operations; sum.failed += w->failed; sum.refused += w->refused;
-		sum.commands += w->commands; sum.resumed += w->resumed;
+		sum.commands += w->commands; sum.unheard += w->unheard; sum.resumed += w->resumed;
 		for (long k = 0; k < w->kept; k++) keep(&sum, w->times[k]);
 	}
 	double took = now() - start;
 	qsort(sum.times, sum.kept, sizeof(double), by_size);
 #define AT(p) (sum.kept ? sum.times[(long)((sum.kept - 1) * p)] * 1000 : 0.0)
 	printf("{\"operations\": %ld, \"failed\": %ld, \"refused\": %ld, \"commands\": %ld, \"resumed\": %ld, "
-		"\"seconds\": %.3f, \"p50\": %.3f, \"p95\": %.3f, \"p99\": %.3f}\n",
-		sum.operations, sum.failed, sum.refused, sum.commands, sum.resumed, took, AT(.5), AT(.95), AT(.99));
+		"\"unheard\": %ld, \"seconds\": %.3f, \"p50\": %.3f, \"p95\": %.3f, \"p99\": %.3f}\n",
+		sum.operations, sum.failed, sum.refused, sum.commands, sum.resumed, sum.unheard, took, AT(.5), AT(.95), AT(.99));
 	return 0;
 }

@@ -39,8 +39,11 @@ def udid(number: int) -> str:
 
 
 def pinned(core: str) -> list[str]:
-    """What to put before a command so that it runs on one core only."""
-    return ["taskset", "-c", core] if shutil.which("taskset") and (os.cpu_count() or 1) > 1 else []
+    """What to put before a command so that it has a core to itself, as far as that goes."""
+    words = ["nice", "-n", "-10"] if os.geteuid() == 0 else []
+    if shutil.which("taskset") and (os.cpu_count() or 1) > 1:
+        words += ["taskset", "-c", core]
+    return words
 
 
 class _Profiled(RunningDaemon):
@@ -76,11 +79,16 @@ class Stage:
 
     :param devices: how many there are, each enrolled, with a certificate.
     :param options: more lines for the configuration, by section.
+    :param prepare: is given the state folder before the start.
     :param profile: a file for the daemon's cProfile; nothing else is right then.
     """
 
     def __init__(
-        self, devices: int, options: dict[str, str] | None = None, profile: str = ""
+        self,
+        devices: int,
+        options: dict[str, str] | None = None,
+        profile: str = "",
+        prepare: Callable[[Path], object] = lambda state: None,
     ) -> None:
         sections = {"mdmd": "log_file = bench.log"}
         for name, text in (options or {}).items():
@@ -89,6 +97,7 @@ class Stage:
         self.daemon.log = self.daemon.state / "bench.log"
         self.daemon.log.touch()
         self.daemon.launcher = pinned(SERVER_CORE)
+        prepare(self.daemon.state)
         self.folder = Path(tempfile.mkdtemp(prefix="bench-"))
         self.count = devices
         self._load = self.folder / "load"
@@ -161,6 +170,7 @@ class Stage:
         limit: int = 0,
         first: int = 0,
         count: int | None = None,
+        rate: float = 0,
         during: Callable[[], object] = lambda: None,
     ) -> tuple[dict[str, Any], Cpu]:
         """
@@ -168,11 +178,12 @@ class Stage:
 
         :param how: ``session``, ``resume`` or ``keepalive``; see load.c.
         :param limit: operations, 0 for as many as there is time for.
+        :param rate: begin so many a second, whether those before are done or not.
         :param during: is called when they have begun.
         """
         words = [
             *(*pinned(LOAD_CORE), self._load, how, "127.0.0.1", self.daemon.port, threads),
-            *(seconds, limit, self.folder, first, count or self.count, self.folder / "udids"),
+            *(seconds, limit, self.folder, first, count or self.count, self.folder / "udids", rate),
         ]
         with subprocess.Popen(
             list(map(str, words)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -191,10 +202,13 @@ class Stage:
 
 @contextmanager
 def stage(
-    devices: int, options: dict[str, str] | None = None, profile: str = ""
+    devices: int,
+    options: dict[str, str] | None = None,
+    profile: str = "",
+    prepare: Callable[[Path], object] = lambda state: None,
 ) -> Iterator[Stage]:
     """A stage that is up, for as long as the block."""
-    one = Stage(devices, options, profile)
+    one = Stage(devices, options, profile, prepare)
     try:
         one.start()
         yield one

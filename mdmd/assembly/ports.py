@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
+from mdmd.assembly.gentle import GentleEndpoint
 from mdmd.config.endpoints import endpoint_values, with_backlog
 from mdmd.web.channel import LimitedSite
 from mdmd.web.tls import ServerContext, wrap
@@ -74,11 +75,13 @@ async def open_site(
     endpoints: Sequence[str],
     site: LimitedSite,
     tls: ServerContext | None,
+    shared: bool = False,
 ) -> None:
     """
     Open the ports of a site; closed again, it ends what is in flight first.
 
     :param tls: what stands in front of it, if anything does.
+    :param shared: let other daemons listen on the same TCP ports.
     :raises CannotListenError: a port can't be opened.
     """
     if not endpoints:
@@ -86,4 +89,6 @@ async def open_site(
     stack.push_async_callback(site.drain, DRAIN)
     factory: Any = site if tls is None else wrap(tls, site)
     for each in endpoints:
-        await open_port(stack, name, make_endpoint(reactor, each), factory)
+        gentle = each.startswith(("tcp:", "tcp6:"))
+        endpoint = GentleEndpoint(reactor, each, shared) if gentle else make_endpoint(reactor, each)
+        await open_port(stack, name, endpoint, factory)

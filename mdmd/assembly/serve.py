@@ -100,7 +100,8 @@ async def serve(
     rounds = Rounds(reactor, "renewals", _RENEWALS, enrolling.renew.work)
     await begin(stack, rounds.start, rounds.stop)
     site = device_site(reactor, config, parts, store, pushing.waker, enrolling, shelf)
-    await open_site(reactor, stack, "site", config.site.listen, site, parts.site_tls)
+    listen, shared = config.site.listen, config.site.reuse_port
+    await open_site(reactor, stack, "site", listen, site, parts.site_tls, shared)
     count_sites(metrics, figures, api=api, site=site)
     log.info("mdmd ready", version=version("mdmd"), public_url=config.mdmd.public_url)
 

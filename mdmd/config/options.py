@@ -116,6 +116,11 @@ class Site:
         "tcp:443",
         "Endpoints to listen on, one a line; haproxy: before one expects the PROXY protocol.",
     )
+    reuse_port: bool = option(
+        BOOL,
+        "no",
+        "Let several daemons, one for each core, listen on the same TCP port (SO_REUSEPORT).",
+    )
     certificate: Path = option(
         PATH, "STATE/tls/site.pem", "The TLS certificate, PEM, followed by its chain."
     )
