@@ -4,35 +4,46 @@ What becomes of devices when twice as many come as can be served.
 First as many as there is time for, to learn the rate that can be served; then
 half of that, twice that, and half again. The figures are those of the devices
 that were taken in; the others get no connection, and try again later.
-
-The server gets a key of RSA 4096 here, which costs it ten times what it costs a
-device: or the core that plays the devices would be overloaded first.
 """
 
 import argparse
-import datetime
+import os
+import signal
+import threading
+import time
 from collections.abc import Sequence
-from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from bench.results import write
-from bench.stage import stage
-from mdmd.pki.certificates import certificate_pem, key_pem
+from bench.stage import Stage, stage
 
 
-def _big_key(state: Path) -> None:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=4096)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1).not_valid_before(now)
-    builder = builder.not_valid_after(now + datetime.timedelta(days=1))
-    certificate = builder.sign(key, hashes.SHA256())
-    (state / "big.pem").write_bytes(certificate_pem(certificate))
-    (state / "big.key").write_bytes(key_pem(key))
+class Throttle:
+    """Lets a process run a fifth of the time, or the core that plays the devices would be late."""
+
+    ON, OFF = 0.004, 0.016  # seconds
+
+    def __init__(self, process: int) -> None:
+        self._process = process
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ends.wait(self.ON):
+            os.kill(self._process, signal.SIGSTOP)
+            time.sleep(self.OFF)
+            os.kill(self._process, signal.SIGCONT)
+
+
+def _throttled(one: Stage) -> Throttle:
+    assert one.daemon.process is not None
+    return Throttle(one.daemon.process.pid)
 
 
 def main() -> None:
@@ -43,7 +54,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="leave the results file alone")
     args = parser.parse_args()
     rows: list[Sequence[object]] = []
-    with stage(1000, {"site": "key = big.key\ncertificate = big.pem"}, prepare=_big_key) as one:
+    with stage(1000) as one, _throttled(one):
         seen, _ = one.load("session", 16, args.seconds)
         able = seen["operations"] / seen["seconds"]
         for times in (0.5, 2, 0.5):

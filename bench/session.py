@@ -17,7 +17,7 @@ def main() -> None:
     """Measure, print, and add to the results."""
     parser = argparse.ArgumentParser(prog="bench.session", description=__doc__)
     parser.add_argument("--devices", type=int, default=3000)
-    parser.add_argument("--threads", type=int, default=8, help="visits at the same time")
+    parser.add_argument("--threads", type=int, default=48, help="visits at the same time")
     parser.add_argument("--profile", default="", help="a file for the daemon's cProfile")
     parser.add_argument("--dry", action="store_true", help="leave the results file alone")
     args = parser.parse_args()

@@ -79,7 +79,6 @@ class Stage:
 
     :param devices: how many there are, each enrolled, with a certificate.
     :param options: more lines for the configuration, by section.
-    :param prepare: is given the state folder before the start.
     :param profile: a file for the daemon's cProfile; nothing else is right then.
     """
 
@@ -88,7 +87,6 @@ class Stage:
         devices: int,
         options: dict[str, str] | None = None,
         profile: str = "",
-        prepare: Callable[[Path], object] = lambda state: None,
     ) -> None:
         sections = {"mdmd": "log_file = bench.log"}
         for name, text in (options or {}).items():
@@ -97,7 +95,6 @@ class Stage:
         self.daemon.log = self.daemon.state / "bench.log"
         self.daemon.log.touch()
         self.daemon.launcher = pinned(SERVER_CORE)
-        prepare(self.daemon.state)
         self.folder = Path(tempfile.mkdtemp(prefix="bench-"))
         self.count = devices
         self._load = self.folder / "load"
@@ -205,10 +202,9 @@ def stage(
     devices: int,
     options: dict[str, str] | None = None,
     profile: str = "",
-    prepare: Callable[[Path], object] = lambda state: None,
 ) -> Iterator[Stage]:
     """A stage that is up, for as long as the block."""
-    one = Stage(devices, options, profile, prepare)
+    one = Stage(devices, options, profile)
     try:
         one.start()
         yield one

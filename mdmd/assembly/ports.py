@@ -11,14 +11,13 @@ from typing import Any
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
-from mdmd.assembly.gentle import GentleEndpoint
+from mdmd.assembly.gentle import BACKLOG, GentleEndpoint
 from mdmd.config.endpoints import endpoint_values, with_backlog
 from mdmd.web.channel import LimitedSite
 from mdmd.web.tls import ServerContext, wrap
 
 log = Logger()
 
-BACKLOG = 4096  # connections that wait to be accepted; what Linux allows at most
 
 DRAIN = 10.0  # seconds for requests in flight when the daemon ends
 
@@ -90,5 +89,9 @@ async def open_site(
     factory: Any = site if tls is None else wrap(tls, site)
     for each in endpoints:
         gentle = each.startswith(("tcp:", "tcp6:"))
-        endpoint = GentleEndpoint(reactor, each, shared) if gentle else make_endpoint(reactor, each)
+        endpoint = (
+            GentleEndpoint(reactor, each, shared, site.turn_away)
+            if gentle
+            else make_endpoint(reactor, each)
+        )
         await open_port(stack, name, endpoint, factory)

@@ -478,6 +478,10 @@ class LimitedSite(Factory):
             )
         return None
 
+    def turn_away(self, count: int) -> None:
+        """Count those that the port did not even let in."""
+        self.counts.turned_away += count
+
     def left(self, channel: Channel) -> None:
         """Note that a connection is gone."""
         if not self.channels:
