@@ -254,6 +254,22 @@ class RenewalTests(IdentityCase):
         other = attrs.evolve(await self.newcomer(5), identity=fresh.identity)
         await self.refused(other.enroll(), WrongIdentity)
 
+    async def test_migrated(self) -> None:
+        """A device that came from another server is renewed as well, once it has shown itself."""
+        for number, first in ((1, "idle"), (2, "token_update")):
+            mac = self.device(number)
+            mac.identity = Identity("")
+            await mac.enroll()
+            mac.identity = identity(issued(number, not_after=int(BEGIN) + 2 * YEAR))
+            await getattr(mac, first)()
+        claim = self.store.renewals.claim_due
+        self.clock.advance(1.39 * YEAR)
+        self.assertEqual(await claim(10, 60_000), [])
+        self.clock.advance(0.02 * YEAR)
+        due = await claim(10, 60_000)
+        self.assertEqual({each.not_after for each in due}, {int(BEGIN) + 2 * YEAR})
+        self.assertEqual(len(due), 2)
+
     async def test_due(self) -> None:
         """After its share of life an identity is claimed, by one daemon at a time."""
         mac = await self.enrolled_with_token()

@@ -81,12 +81,13 @@ class Enrollments:
         names = (
             *(keys.device_record(one), keys.record(one), keys.pin(identity.fingerprint)),
             *(keys.push(one), keys.unlock(one), keys.channels(one), keys.queue(one)),
-            *(keys.work(one), keys.IDS, keys.TOPICS),
+            *(keys.work(one), keys.IDS, keys.TOPICS, keys.renewals(one)),
         )
         args: tuple[Word, ...] = (
             *(*self._who(one, identity), keys.member(one), one.channel, message.topic),
             *(secret, unlock, int(message.awaiting_configuration), message.user_short_name),
             *(int(self._tools.settings.first_delay * 1000), self._seal(one, message.raw)),
+            *self._tools.life(one, identity),
         )
         return int(await self._tools.change("token_update", names, args))
 

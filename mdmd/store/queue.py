@@ -36,7 +36,7 @@ class Queue:
         fingerprint = identity.fingerprint
         names = (
             *(keys.device_record(one), keys.record(one), keys.queue(one), keys.sent(one)),
-            *(keys.results(one), keys.work(one), keys.pin(fingerprint)),
+            *(keys.results(one), keys.work(one), keys.pin(fingerprint), keys.renewals(one)),
         )
         # Compressing and sealing megabytes would hold up other devices.
         large = len(report.raw) > LARGE
@@ -44,6 +44,7 @@ class Queue:
         args = (
             *(fingerprint, one.device, str(one), one.type.value, keys.member(one)),
             *(tools.repeat, PARK_AT_ONCE, report.status.value, *words),
+            *tools.life(one, identity),
         )
         answer = await tools.change("connect", names, args)
         while answer and answer[0] == b"again":

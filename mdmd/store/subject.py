@@ -7,6 +7,7 @@ import attrs
 
 from mdmd.errors import Conflict, MdmdError, NotEnrolled, NotHere, WrongIdentity
 from mdmd.interfaces import Identity
+from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.pki.sealing import Sealer
 from mdmd.store import keys
 from mdmd.store.link import Link, ScriptError
@@ -81,6 +82,12 @@ class Tools:
                 keys.COMMANDS,
             ),
         )
+
+    def life(self, one: EnrollmentID, identity: Identity) -> tuple[Word, ...]:
+        """Give what a script notes of a certificate that it pins for the first time."""
+        device = one if not one.channel else attrs.evolve(one, channel="")
+        renew_at = self.settings.renew_at(identity)
+        return identity.not_before, identity.not_after, renew_at, keys.member(device)
 
     def now(self) -> int:
         """Milliseconds since the epoch."""

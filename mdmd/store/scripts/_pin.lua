@@ -1,6 +1,8 @@
 -- Says nil if this certificate may speak for the device, else the error to answer.
 -- An empty fingerprint is a check-in that an integrator vouches for (migration).
-local function refuse(device, pin_key, fingerprint, device_id)
+-- `life`: begin and end of the certificate (s), when to renew it (ms, '' never), the renewals
+-- shard and the device's name there; for a certificate that nobody here has met before.
+local function refuse(device, pin_key, fingerprint, device_id, life)
   if fingerprint == '' then return nil end
   local known = redis.call('HMGET', device, 'pin', 'next_pin', 'migrated', 'next_begins',
     'next_ends')
@@ -26,5 +28,10 @@ local function refuse(device, pin_key, fingerprint, device_id)
   redis.call('SET', pin_key, device_id)
   redis.call('HSET', device, 'pin', fingerprint)
   redis.call('HDEL', device, 'migrated')
+  if life and tonumber(life[2]) > 0 then
+    redis.call('EXPIREAT', pin_key, life[2])
+    redis.call('HSET', device, 'begins', life[1], 'ends', life[2])
+    if life[3] ~= '' then redis.call('ZADD', life[4], life[3], life[5]) end
+  end
   return nil
 end

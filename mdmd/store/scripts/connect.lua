@@ -1,9 +1,11 @@
 -- uses: _frame _identity _pin _history _queue
 -- A device connects: record its report, take the next command. docs/store.md, "connect".
--- KEYS: 2 device, 3 record, 4 queue, 5 sent, 6 results, 7 work shard, 8 pin
+-- KEYS: 2 device, 3 record, 4 queue, 5 sent, 6 results, 7 work shard, 8 pin, 9 renewals shard
 -- ARGV: 7 fingerprint, 8 device id, 9 id, 10 type, 11 member, 12 repeat, 13 cap,
---       14 status, 15 uuid, 16 packed uuid, 17 digest, 18 error, 19 report
-local refused = refuse(KEYS[2], KEYS[8], ARGV[7], ARGV[8])
+--       14 status, 15 uuid, 16 packed uuid, 17 digest, 18 error, 19 report,
+--       20 and 21 begin and end of the certificate (s), 22 when to renew it, 23 device's member
+local refused = refuse(KEYS[2], KEYS[8], ARGV[7], ARGV[8],
+  {ARGV[20], ARGV[21], ARGV[22], KEYS[9], ARGV[23]})
 if refused then return refused end
 local device, record, queue, sent, results, work = unpack(KEYS, 2, 7)
 local id, kind, member, delays, cap = ARGV[9], ARGV[10], ARGV[11], ARGV[12], tonumber(ARGV[13])

@@ -1,13 +1,15 @@
 -- uses: _frame _identity _pin _queue
 -- A device, or a user channel of it, says where to push to. Answers the tally.
 -- KEYS: 2 device, 3 record, 4 pin, 5 push, 6 unlock, 7 channels, 8 queue, 9 work shard,
---       10 ids, 11 topics
+--       10 ids, 11 topics, 12 renewals shard
 -- ARGV: 7 fingerprint, 8 device id, 9 id, 10 type, 11 member, 12 channel, 13 topic,
 --       14 push secret, 15 unlock token, 16 awaiting, 17 user's short name, 18 first delay,
---       19 message
+--       19 message, 20 and 21 begin and end of the certificate (s), 22 when to renew it,
+--       23 device's member
 local device, record, pin, push, unlock, channels, queue, work, ids, topics = unpack(KEYS, 2, 11)
 local fingerprint, device_id, id, kind, member, channel, topic = unpack(ARGV, 7, 13)
-local refused = refuse(device, pin, fingerprint, device_id)
+local refused = refuse(device, pin, fingerprint, device_id,
+  {ARGV[20], ARGV[21], ARGV[22], KEYS[12], ARGV[23]})
 if refused then return refused end
 
 local old = redis.call('HMGET', record, 'enabled', 'topic', 'generation')
