@@ -20,6 +20,7 @@ FACTS = (
     "MEID",
 )
 _MAX_FACT = 255  # characters
+_MAX_PUSH = 1024  # bytes of a token, characters of a magic; a push has 4096 bytes in all
 
 
 @attrs.frozen
@@ -146,12 +147,20 @@ def _token_update(message: _Message, enrollment: EnrollmentID, raw: bytes) -> To
     token = _data(message, "Token")
     if not token:
         raise BadMessage("no Token")
+    topic, magic = _text(message, "Topic"), _text(message, "PushMagic")
+    limits = {"Token": (token, _MAX_PUSH), "PushMagic": (magic, _MAX_PUSH), "Topic": (topic, 255)}
+    for key, (value, limit) in limits.items():
+        if len(value) > limit:
+            raise BadMessage(f"{key} is too long")
+    # It goes into a header of the push.
+    if not (topic.isascii() and topic.isprintable() and topic == topic.strip()):
+        raise BadMessage("Topic is not a usable string")
     name = message.get("UserShortName") if enrollment.channel else None
     return TokenUpdate(
         enrollment,
-        topic=_text(message, "Topic"),
+        topic=topic,
         token=token,
-        push_magic=_text(message, "PushMagic"),
+        push_magic=magic,
         unlock_token=_data(message, "UnlockToken") or None,
         awaiting_configuration=message.get("AwaitingConfiguration") is True,
         user_short_name=name[:_MAX_FACT] if isinstance(name, str) else "",
