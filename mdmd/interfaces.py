@@ -8,7 +8,7 @@ round trip and one atomic step; it raises
 :class:`~mdmd.errors.StoreUnavailable` when the outcome is unknown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import Any, Protocol
 
@@ -361,8 +361,17 @@ class IFollowing(Protocol):
     async def follow(self, name: str, who: str, lease_ms: int, done: str = "") -> str | None:
         """Hold the lease and move the place on to ``done``; None while another one holds it."""
 
-    async def events(self, after: str, limit: int) -> list["Event"]:
-        """Read events after the given stream id, oldest first."""
+    async def events(
+        self,
+        after: str,
+        limit: int,
+        wants: Callable[[str, Mapping[str, str]], bool] | None = None,
+    ) -> list["Event"]:
+        """
+        Read events after the given stream id, oldest first.
+
+        :param wants: says by topic and facts whose message is read; None: all.
+        """
 
 
 class IDue(Protocol):

@@ -63,7 +63,7 @@ async def follow_events(
         await _every(reactor, stack, "refresh", _DUE_EVERY, refresher.round)
     await _every(reactor, stack, "limits", _DUE_EVERY, Limits(store.limits, waker).round)
     who = f"{os.getpid()}-{secrets.token_hex(8)}"
-    follower = Follower("inventory", who, store.following, reactions, _failed)
+    follower = Follower("inventory", who, store.following, reactions, _failed, Learner.wants)
     await _every(reactor, stack, "inventory", _EVENTS_EVERY, follower.step)
 
 

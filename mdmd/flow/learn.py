@@ -6,11 +6,11 @@ one round trip of connect; it is decoded here, after the reply went out, from
 the event. Large ones are decoded off the reactor's thread.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from mdmd.interfaces import Event, IInventory
-from mdmd.mdm.answers.decode import Answer, decode_answer
+from mdmd.mdm.answers.decode import Answer, decode_answer, tells_fields
 from mdmd.mdm.enrollment import EnrollmentID
 
 LARGE = 32 << 10  # bytes; from here on decoding takes more than a millisecond
@@ -37,13 +37,20 @@ class Learner:
         self._events = events
         self._offload = offload
 
+    @staticmethod
+    def wants(topic: str, facts: Mapping[str, str]) -> bool:
+        """Say whether the message of an event has to be read at all."""
+        return (
+            topic == "mdm.Connect"
+            and facts.get("status") == "Acknowledged"
+            and tells_fields(facts.get("request_type", ""))
+        )
+
     async def react(self, event: Event) -> None:
         """Learn from one answer; what is odd about it becomes an event, and no more."""
-        request_type = event.facts.get("request_type", "")
-        if event.topic != "mdm.Connect" or event.facts.get("status") != "Acknowledged":
+        if not self.wants(event.topic, event.facts) or not event.raw:
             return
-        if not request_type or not event.raw:
-            return
+        request_type = event.facts["request_type"]
         answer = await self._decode(request_type, event)
         one = EnrollmentID.parse(event.enrollment)
         await self._inventory.learn(one, answer.fields, int(event.id.partition("-")[0]))

@@ -1,11 +1,15 @@
 """The event stream: everything that happened, in order, replayable from an id."""
 
+from collections.abc import Callable, Mapping
+
 import attrs
 
 from mdmd.interfaces import Event
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
 from mdmd.store.subject import Tools, Word
+
+Wants = Callable[[str, Mapping[str, str]], bool]
 
 
 @attrs.frozen
@@ -14,12 +18,18 @@ class Events:
 
     _tools: Tools
 
-    async def read(self, after: str = "0", limit: int = 100) -> list[Event]:
-        """Read events after a stream id ("0": from the oldest that is kept), oldest first."""
+    async def read(
+        self, after: str = "0", limit: int = 100, wants: Wants | None = None
+    ) -> list[Event]:
+        """
+        Read events after a stream id ("0": from the oldest that is kept), oldest first.
+
+        :param wants: says by topic and facts whose message is read; None: all.
+        """
         entries = await self._tools.link.call(
             "XRANGE", keys.EVENTS, f"({after}", "+", "COUNT", limit
         )
-        return [self.event(at, fields) for at, fields in entries]
+        return [self.event(at, fields, wants) for at, fields in entries]
 
     async def newest(self) -> str:
         """Say the id of the newest event, "0" if there is none."""
@@ -32,12 +42,14 @@ class Events:
         words: list[Word] = [word for fact in facts.items() for word in fact]
         await self._tools.change("tell", (), (topic, who, "", *words))
 
-    def event(self, at: bytes, fields: list[bytes]) -> Event:
-        """Read one entry of the stream."""
+    def event(self, at: bytes, fields: list[bytes], wants: Wants | None = None) -> Event:
+        """Read one entry of the stream, with its message if that is wanted."""
         it = dict(zip(fields[::2], fields[1::2], strict=True))
         topic, who, raw = it.pop(b"topic"), it.pop(b"id").decode(), it.pop(b"raw")
+        facts = {name.decode(): value.decode("utf-8", "replace") for name, value in it.items()}
+        if raw and wants is not None and not wants(topic.decode(), facts):
+            raw = b""
         if raw:
             place = keys.payload_place(EnrollmentID.parse(who))
             raw = self._tools.payloads.unseal(raw, place)
-        facts = {name.decode(): value.decode("utf-8", "replace") for name, value in it.items()}
         return Event(at.decode(), topic.decode(), who, facts, raw)

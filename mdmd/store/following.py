@@ -1,6 +1,6 @@
 """Places in the event stream that outlive the daemon, and what is due by the clock."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -24,9 +24,14 @@ class Following:
         place = await self._tools.link.script("follow", names, (who, lease_ms, done))
         return None if place is None else place.decode()
 
-    async def events(self, after: str, limit: int) -> list[Event]:
+    async def events(
+        self,
+        after: str,
+        limit: int,
+        wants: Callable[[str, Mapping[str, str]], bool] | None = None,
+    ) -> list[Event]:
         """Read events after the given stream id, oldest first."""
-        return await self._events.read(after, limit)
+        return await self._events.read(after, limit, wants)
 
 
 @attrs.frozen

@@ -95,6 +95,11 @@ def decode_answer(request_type: str, raw: bytes, partial: bool = False) -> Answe
     )
 
 
+def tells_fields(request_type: str) -> bool:
+    """Say whether the answer to a command tells anything for the inventory."""
+    return request_type in _READERS
+
+
 def is_partial(command: Mapping[str, object]) -> bool:
     """Say whether the keys of a command make its answer a part of the truth only."""
     return any(command.get(key) for key in LIMITS)
