@@ -70,7 +70,7 @@ class Authority:
         subject = x509.Name(
             [
                 x509.NameAttribute(NameOID.USER_ID, topic),
-                x509.NameAttribute(NameOID.COMMON_NAME, f"APSP:{topic}"),
+                x509.NameAttribute(NameOID.COMMON_NAME, f"APSP:{topic[-36:]}"),
             ]
         )
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])

@@ -286,6 +286,10 @@ class Failing(Case):
         self.assertEqual(outcomes, [])
         self.apns.pass_time(12)
         self.assertIn("no route", outcomes[0].reason)
+        self.assertEqual(self.apns.dials, 3)
+        for _ in range(4):
+            self.push()
+            self.apns.pass_time(8)
         tried = self.apns.dials
         self.assertEqual(self.decisions(self.push()), {Decision.RETRY})
         self.assertEqual(self.apns.dials, tried)
@@ -306,12 +310,15 @@ class Failing(Case):
         self.assertEqual(self.decisions(outcomes), {Decision.DELIVERED})
 
     def test_slow_connect(self) -> None:
-        """A connection that does not come up in time is given up, and tried again."""
+        """A connection that does not come up in time is given up, and the push handed back."""
         self.begin()
         self.apns.hang = True
         outcomes = self.push()
         self.apns.hang = False
         self.apns.pass_time(12)
+        self.assertEqual(self.decisions(outcomes), {Decision.RETRY})
+        self.assertIn("in time", outcomes[0].reason)
+        outcomes = self.push()
         self.apns.answer_all()
         self.assertEqual(self.decisions(outcomes), {Decision.DELIVERED})
         self.assertEqual(self.apns.dials, 2)

@@ -37,7 +37,7 @@ log = Logger()
 
 MOST_WAITING = 10_000  # notifications of one topic; more are turned away
 MOST_CONNECTIONS = 4  # of one topic
-PATIENCE = 5.0  # seconds that a push waits for the next try to connect
+PATIENCE = 3.0  # seconds that a push waits while there is no connection
 DEADLINE = 15.0  # seconds that a push may take, whatever happens
 GROW_AFTER = 1.0  # seconds without a free stream before another connection is made
 SHRINK_AFTER = 300.0  # seconds that more than one connection is kept without need
@@ -51,6 +51,7 @@ Dial = Callable[[PushCertificate, Connection], Awaitable[None]]
 class _Push:
     notification: Notification
     done: Deferred[PushOutcome]
+    since: float
     due: int  # the second in which its time is up
     place: tuple[Connection, int] | None = None  # connection and ticket
     resent: int = 0
@@ -122,7 +123,8 @@ class Line:
         if refusal is not None:
             done.callback(refusal)
             return done
-        push = _Push(notification, done, int(self._clock.seconds() + DEADLINE) + 1)
+        now = self._clock.seconds()
+        push = _Push(notification, done, now, int(now + DEADLINE) + 1)
         self._by_second.setdefault(push.due, set()).add(push)
         self._enqueue(push)
         self._pump()
@@ -364,9 +366,11 @@ class Line:
         )
         if trouble.decision is Decision.ALARM:
             self._gate.shut(trouble, self._clock.seconds())
-        if trouble.decision is Decision.ALARM or delay > PATIENCE:
-            for push in self._take_queue():
+        for push in self._take_queue():
+            if trouble.decision is Decision.ALARM or self._try_at - push.since > PATIENCE:
                 self._end(push, trouble)
+            else:
+                self._enqueue(push)
 
     def _grow(self, now: float) -> None:
         usable = [each for each in self._sent if each.usable]
