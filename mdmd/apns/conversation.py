@@ -16,12 +16,11 @@ Source: RFC 9113; Apple, "Sending notification requests to APNs".
 
 from collections import OrderedDict
 
-import attrs
-
 from mdmd.apns import frames
 from mdmd.apns.frames import Code, Frame, Setting, Violation
 from mdmd.apns.headers import MAX_BLOCK, AnswerHeaders, RequestHeaders
 from mdmd.apns.message import Ended, Fate, payload, read_reason
+from mdmd.apns.stream import Stream
 from mdmd.interfaces import Notification
 
 MAX_ANSWER = 4096  # bytes of a response's body that are read; more resets the stream
@@ -32,26 +31,6 @@ MOST_STREAMS = 5000  # in flight at once, even if APNs sets no limit
 LAST_STREAM = 2**31 - 1000
 
 _REFILL = frames.WINDOW // 2  # bytes received until the peer may send as many again
-
-
-@attrs.define
-class _Stream:
-    ticket: int
-    unsent: bytes = b""  # what the peer's flow control did not take yet
-    window: int = 0  # what it takes of this stream; kept only while there is something unsent
-    status: int = 0
-    apns_id: str = ""
-    body: bytes = b""
-
-    @property
-    def fate(self) -> Fate:
-        """Without an answer: a request whose end never left can't have been acted upon."""
-        return Fate.NOT_PROCESSED if self.unsent else Fate.UNKNOWN
-
-    def answer(self) -> Ended:
-        """Make its end of what APNs said."""
-        reason = "" if self.status == 200 else read_reason(self.body)
-        return Ended(self.ticket, Fate.ANSWERED, self.status, reason, self.apns_id)
 
 
 class Conversation:
@@ -77,7 +56,7 @@ class Conversation:
         self._requests = RequestHeaders(authority, topic)
         self._answers = AnswerHeaders()
         self._waiting: OrderedDict[int, Notification] = OrderedDict()  # by ticket
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._stream_of: dict[int, int] = {}  # by ticket
         self._blocked: dict[int, None] = {}  # streams with an unsent rest, in order
         self._window = frames.WINDOW  # bytes of bodies that the peer takes
@@ -212,7 +191,7 @@ class Conversation:
         block = self._requests.block(notification.token, notification.expiration)
         self._output.append(frames.frame(frames.HEADERS, frames.END_HEADERS, stream_id, block))
         body = payload(notification)
-        stream = self._streams[stream_id] = _Stream(ticket)
+        stream = self._streams[stream_id] = Stream(ticket)
         self._stream_of[ticket] = stream_id
         if len(body) <= self._window and len(body) <= self._stream_window:
             self._window -= len(body)
@@ -221,7 +200,7 @@ class Conversation:
             stream.unsent, stream.window = body, self._stream_window
             self._send_body(stream_id, stream)
 
-    def _send_body(self, stream_id: int, stream: _Stream) -> None:
+    def _send_body(self, stream_id: int, stream: Stream) -> None:
         room = max(0, min(self._window, stream.window))
         now, stream.unsent = stream.unsent[:room], stream.unsent[room:]
         if now:
@@ -388,7 +367,7 @@ class Conversation:
 
     # -- books ------------------------------------------------------------------
 
-    def _forget(self, stream_id: int) -> _Stream:
+    def _forget(self, stream_id: int) -> Stream:
         stream = self._streams.pop(stream_id)
         del self._stream_of[stream.ticket]
         self._blocked.pop(stream_id, None)
