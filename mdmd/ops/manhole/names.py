@@ -89,7 +89,7 @@ class Device:
     """
     One enrollment: a device, or a user channel on it.
 
-    ``d.queue``, ``d.results``, ``d.record``; ``await d.send("DeviceInformation",
+    ``d.queue``, ``d.results``, ``d.inventory``, ``d.record``; ``await d.send("DeviceInformation",
     Queries=["OSVersion"])``, ``await d.push()``, ``await d.cancel(uuid)``,
     ``await d.clear()``. What is known of it is in ``d.facts`` and as attributes:
     ``d.serial``, ``d.name``, ``d.os``, ``d.enabled``, ``d.last_seen``…
@@ -138,6 +138,11 @@ class Device:
         return Answer(self._results, "the results")
 
     @property
+    def inventory(self) -> Answer:
+        """What it told of itself, each field with its time."""
+        return Answer(self._inventory, "the inventory")
+
+    @property
     def record(self) -> Answer:
         """All that is known of it, read anew."""
         return Answer(self._read, "the record")
@@ -165,6 +170,11 @@ class Device:
     async def _results(self) -> Rows:
         found = await self.call("results.show", id=self.id)
         return Rows([Result(self, each) for each in found], _RESULTS, "no answer yet")
+
+    async def _inventory(self) -> Rows:
+        told = await self.call("inventory.get", id=self.id)
+        found = [{"field": name, **told["fields"][name]} for name in sorted(told["fields"])]
+        return Rows(found, _INVENTORY, "it told nothing yet; d.send(...) asks")
 
     async def _read(self) -> dict[str, Any]:
         self._record = await self.call("enrollments.get", id=self.id)
@@ -217,6 +227,11 @@ _QUEUE: dict[str, Callable[[Any], object]] = {
     "QUEUED": lambda c: age(c["queued_at"]),
     "SENT": lambda c: age(c["last_sent"]),
     "TIMES": lambda c: c["attempts"],
+}
+_INVENTORY: dict[str, Callable[[Any], object]] = {
+    "FIELD": lambda each: each["field"],
+    "VALUE": lambda each: each["value"],
+    "TOLD": lambda each: age(each["at"]),
 }
 _RESULTS: dict[str, Callable[[Any], object]] = {
     "RECEIVED": lambda r: moment(r.received_at),
