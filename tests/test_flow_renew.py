@@ -117,9 +117,10 @@ class FakeStore:
     moved: list[tuple[str, int, str, str]] = attrs.field(factory=list)
     queued: list[Command] = attrs.field(factory=list)
     cancelled: list[str] = attrs.field(factory=list)
+    more: list[Renewal] = attrs.field(factory=list)
 
     async def claim_due(self, limit: int, lease_ms: int) -> list[Renewal]:
-        return [self.it]
+        return [self.it, *self.more]
 
     async def get(self, enrollment: EnrollmentID) -> Renewal:
         return self.it
@@ -158,11 +159,15 @@ class FakeStore:
 class RenewTests(SynchronousTestCase):
     """The story: state first, then the command."""
 
+    unlucky: tuple[str, ...] = ()
+
     def story(self, store: Any) -> Renew:
         self.guests: list[Guest] = []
 
         async def profile(guest: Guest) -> bytes:
             self.guests.append(guest)
+            if guest.enrollment in self.unlucky:
+                raise NotHere("no push certificate is installed yet")
             return b"profile"
 
         return Renew(store, store, store, store, profile, 0.7, lambda: DUE, lambda: "NEW")
@@ -196,6 +201,25 @@ class RenewTests(SynchronousTestCase):
         self.done(self.story(store).work())
         self.assertEqual(store.cancelled, [f"{PREFIX}1"])
         self.assertEqual(store.moved, [("failed", 1, f"{PREFIX}1", "the device answered Error")])
+
+    def test_one_that_fails(self) -> None:
+        """What goes wrong with one is noted with it, and the others go on."""
+        self.unlucky = ("UDID-1",)
+        store = FakeStore(renewal())
+        store.more = [attrs.evolve(renewal(), enrollment=EnrollmentID("UDID-2"))]
+        self.assertEqual(self.done(self.story(store).work()), 2)
+        self.assertEqual([each[0] for each in store.moved], ["sent", "failed", "sent"])
+        self.assertIn("no push certificate", store.moved[1][3])
+        self.assertEqual(len(store.queued), 1)
+        failure = self.failureResultOf(Deferred.fromCoroutine(self.story(store).begin(ONE)))
+        self.assertIsInstance(failure.value, NotHere)
+
+    def test_again_by_hand(self) -> None:
+        """Asked for while one is on its way: that one is taken back."""
+        store = FakeStore(renewal("sent", DUE - HOUR))
+        self.done(self.story(store).begin(ONE))
+        self.assertEqual(store.cancelled, [f"{PREFIX}1"])
+        self.assertEqual(len(store.queued), 1)
 
     def test_by_hand(self) -> None:
         """An operator may have it done at once; not for a device without an identity."""

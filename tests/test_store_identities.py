@@ -294,6 +294,8 @@ class RenewalTests(IdentityCase):
         self.clock.advance(3600)
         (now,) = await self.store.renewals.claim_due(10, 60_000)
         self.assertEqual((now.state, now.attempts, now.uuid), ("sent", 1, "uuid"))
+        self.assertTrue(await move(now, "sent", self.ms() + HOUR, 1, "by hand"))
+        self.assertEqual((await self.store.renewals.get(now.enrollment)).uuid, "by hand")
 
     async def test_seen(self) -> None:
         """The device's first request with the new certificate ends the renewal."""

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from mdmd.errors import Conflict, NotHere
+from mdmd.errors import Conflict, MdmdError, NotHere, StoreUnavailable
 from mdmd.flow.enroll import Guest
 from mdmd.interfaces import (
     IFleet,
@@ -129,7 +129,12 @@ class Renew:
         """Do the next step of those that are due, return how many there were."""
         due = await self._renewals.claim_due(_AT_ONCE, _LEASE)
         for each in due:
-            await self._look_at(each)
+            try:
+                await self._look_at(each)
+            except StoreUnavailable:
+                raise
+            except MdmdError as error:  # of this one; the others can't wait for it
+                await self._failed(each.enrollment, str(error))
         return len(due)
 
     async def begin(self, enrollment: EnrollmentID) -> str:
@@ -138,6 +143,7 @@ class Renew:
 
         :raises NotHere: there is no such enrollment, or it has no identity.
         :raises Conflict: another daemon has begun just now.
+        :raises MdmdError: the profile can't be made; it is tried again later.
         """
         it = await self._renewals.get(enrollment)
         if not it.pin:
@@ -146,7 +152,15 @@ class Renew:
         step = Step("sent", self._now() + _LOOK_AGAIN, 1, uuid)
         if not await self._move(it, step):
             raise Conflict("its renewal has moved on just now; look again")
-        await self._send(it, uuid)
+        if it.state == "sent":
+            await self._take_back(it)
+        try:
+            await self._send(it, uuid)
+        except StoreUnavailable:
+            raise
+        except MdmdError as error:
+            await self._failed(enrollment, str(error))
+            raise
         return uuid
 
     async def _look_at(self, it: Renewal) -> None:
@@ -160,6 +174,11 @@ class Renew:
         # First the state: of two daemons only one sends.
         if await self._move(it, step):
             await self._send(it, step.uuid)
+
+    async def _failed(self, enrollment: EnrollmentID, reason: str) -> None:
+        it = await self._renewals.get(enrollment)
+        step = Step("failed", self._now() + _BACK_OFF[0], it.attempts, it.uuid, reason)
+        await self._move(it, step)
 
     async def _move(self, it: Renewal, step: Step) -> bool:
         return await self._renewals.move(
@@ -183,10 +202,7 @@ class Renew:
     async def _send(self, it: Renewal, uuid: str) -> None:
         who, subject = str(it.enrollment), await self._subject(it)
         guest = Guest(it.enrollment.device, who, "renewal", subject)
-        try:
-            payload = await self._profile(guest)
-        except NotHere:
-            return  # no push certificate: nothing can be sent, and it is looked at again
+        payload = await self._profile(guest)
         command = build_command("InstallProfile", {"Payload": payload}, uuid)
         await self._fleet.enqueue(command, [it.enrollment], Policy(Priority.SECURITY))
         self._waker.nudge()
