@@ -6,12 +6,13 @@ SOURCES = $(shell find mdmd twisted -name '*.py' -o -name '*.lua') pyproject.tom
 ARGS ?=
 TESTS ?= tests
 
-.PHONY: help venv demo test faults lint bench lock wheel clean
+.PHONY: help venv demo test faults fuzz lint bench lock wheel clean
 
 help:
 	@echo 'make demo [ARGS=--once]  a real server, two simulated devices, one push'
 	@echo 'make test [TESTS=…]      every test, or those named'
 	@echo 'make faults [TIMES=10]    hurt the daemon for longer than the tests do'
+	@echo 'make fuzz [FUZZ=… SECONDS=60]  let atheris at the readers of bytes from outside'
 	@echo 'make lint                ruff and mypy'
 	@echo 'make bench               time what matters; adds to bench/RESULTS.md'
 	@echo 'make wheel               build dist/mdmd-*.whl'
@@ -46,6 +47,13 @@ test: venv
 TIMES ?= 10
 faults: venv
 	@MDMD_FAULTS=$(TIMES) $(BIN)/python -m pytest -p no:cacheprovider -s --timeout 3600 tests/faults
+
+# atheris is not in the lock: whoever fuzzes wants the newest, and nobody else needs it.
+SECONDS ?= 60
+FUZZ ?= plist checkin report command profile cms scep certificate pushcert http config store-url banana perspective id
+fuzz: venv
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	@for target in $(FUZZ); do echo "$$target:"; $(BIN)/python -m tests.fuzzing $$target $(SECONDS) || exit 1; done
 
 lint: venv
 	@$(BIN)/ruff check .

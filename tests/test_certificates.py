@@ -178,6 +178,23 @@ class Certificates(SynchronousTestCase):
         self.assertRaises(BadCertificate, certificates.load_pkcs12, half, b"pw")
 
 
+class Damaged(SynchronousTestCase):
+    """Certificates that open, and have something inside that does not. Found by fuzzing."""
+
+    def test_names_and_version(self) -> None:
+        """Whatever can't be read is a BadCertificate at once, and not when somebody looks at it."""
+        der = certificates.certificate_der(
+            CertificateAuthority.create("Some Name", kind="ec").certificate
+        )
+        name = der.index(b"Some Name")
+        bit_string = der[: name - 2] + b"\x03" + der[name - 1 : name] + b"\0" + der[name + 1 :]
+        no_text = der[:name] + b"\xff" + der[name + 1 :]
+        version = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x22", 1)
+        for damaged in (bit_string, no_text, version):
+            self.assertNotEqual(damaged, der)
+            self.assertRaises(BadCertificate, certificates.load_certificate, damaged)
+
+
 class Authority(SynchronousTestCase):
     """What the CA signs is what openssl and Apple's devices accept, and no more."""
 

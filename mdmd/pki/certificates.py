@@ -113,10 +113,16 @@ def load_certificate(pem_or_der: bytes) -> x509.Certificate:
             cert = x509.load_der_x509_certificate(pem_or_der)
         else:
             cert = x509.load_pem_x509_certificate(pem_or_der)
-    except (ValueError, x509.InvalidVersion) as error:
+        _touch(cert)
+    except (ValueError, TypeError, x509.InvalidVersion) as error:
         raise BadCertificate("not a certificate, or a damaged one") from error
     public_key(cert)
     return cert
+
+
+def _touch(cert: x509.Certificate) -> None:
+    """Read now what cryptography reads only when it is asked for, and may not be able to."""
+    _ = cert.subject, cert.issuer, cert.not_valid_before_utc, cert.not_valid_after_utc
 
 
 def load_chain(pem: bytes) -> list[x509.Certificate]:

@@ -141,7 +141,7 @@ def _parts(
 ) -> tuple[PrivateKey, x509.Certificate, tuple[x509.Certificate, ...]]:
     if _PEM_CERTIFICATE in data:
         held = read_key(key, passphrase)
-        return _leaf(held, _all(_untangle(data)))
+        return _leaf(held, certificates.load_chain(_untangle(data)))
     if key is not data:
         return read_key(key, passphrase), certificates.load_certificate(data), ()
     return certificates.load_pkcs12(data, passphrase)
@@ -150,13 +150,6 @@ def _parts(
 def _untangle(pem: bytes) -> bytes:
     """Part what was pasted together without a line's end between two parts."""
     return pem.replace(b"----------", b"-----\n-----")
-
-
-def _all(data: bytes) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
-        raise BadCertificate("not a certificate, or a damaged one") from error
 
 
 def _leaf(

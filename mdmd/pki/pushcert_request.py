@@ -98,7 +98,7 @@ def read_request(data: bytes) -> x509.CertificateSigningRequest:
         else:
             request = x509.load_der_x509_csr(data)
         whole = request.is_signature_valid
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, x509.InvalidVersion) as error:
         raise BadCertificate("not a certificate request, or a damaged one") from error
     if not whole:
         raise BadCertificate("the certificate request is not signed by its own key")
@@ -201,10 +201,7 @@ def _binary(data: bytes) -> bytes:
 def _all(data: bytes) -> list[x509.Certificate]:
     if b"-----BEGIN" not in data:
         return [certificates.load_certificate(data)]
-    try:
-        return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
-        raise BadCertificate("not a certificate, or a damaged one") from error
+    return certificates.load_chain(data)
 
 
 def _upwards(own: x509.Certificate, others: list[x509.Certificate]) -> Iterable[x509.Certificate]:
