@@ -14,7 +14,7 @@ from mdmd.flow.learn import LARGE, Learner
 from mdmd.flow.prepare import PATIENCE, Preparer
 from mdmd.flow.refresh import Limits, Refresher
 from mdmd.flow.send import Sender
-from mdmd.interfaces import Event, Policy
+from mdmd.interfaces import Event, Identity, Policy
 from mdmd.mdm.catalogue.blueprint import Blueprint, Step, read_blueprints
 from mdmd.mdm.catalogue.load import need_questions
 from mdmd.mdm.report import Status
@@ -218,6 +218,16 @@ class BlueprintTests(FollowCase):
             each for each in await self.store.fleet.events() if each.topic == "mdmd.StepLeftOut"
         ]
         self.assertEqual(left_out.facts["reason"], "NSExtensionMappings: not for iOS")
+
+    async def test_one_from_another_server_is_left_alone(self) -> None:
+        """A migrated device has been set up long ago."""
+        self.prepare(Blueprint("a", (PROFILE,)))
+        phone = self.device()
+        phone.identity = Identity("")
+        await phone.authenticate(Identity(""), **PHONE)
+        await phone.token_update()
+        await self.all_steps()
+        self.assertEqual(await self.waiting(phone), [])
 
     async def test_repeated_it_does_no_harm(self) -> None:
         """The same event makes the same commands."""

@@ -59,7 +59,8 @@ class Preparer:
         if one.channel:
             return
         (record,) = await self._fleet.describe([one])
-        if record is None:
+        # One that came from another server, and so has no pin yet, was prepared there.
+        if record is None or not record.pin:
             return
         facts = facts_of(record.enrollment.type, record.facts, self._rights)
         waits = record.awaiting_configuration
