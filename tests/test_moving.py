@@ -93,6 +93,7 @@ class MovingTests(MovingCase):
         now = [await store.fleet.enrollment(self.device(n).enrollment) for n in (1, 2, 3)]
         self.assertEqual([each.facts for each in now], [each.facts for each in told])
         self.assertEqual([each.tally for each in now], [each.tally for each in told])
+        self.clock.advance(self.settings.first_delay)
         due = await store.push.claim_due(10, 1000)
         self.assertEqual({str(each.enrollment) for each in due}, {udid(1), f"{udid(1)}:U-1"})
         self.assertEqual(await mac.escrowed(), b"boot")

@@ -88,6 +88,7 @@ async def serve(
         _desk(reactor, parts, store, pushing, enrolling, enqueuer, sender),
         tail=Tail(store.fleet, reactor, feed),
         webhooks=webhooks,
+        moving=store.moving,
         set_log_level=set_level,
         figures=figures.now,
         shelf=shelf,

@@ -46,6 +46,7 @@ GROUPS = (
     "operator",
     "server",
     "webhooks",
+    "moving",
     "completion",
 )
 

@@ -16,6 +16,7 @@ from mdmd.interfaces import (
     IGroups,
     IIdentities,
     IInventory,
+    IMoving,
     IPushCertificates,
     IShelf,
     IWaker,
@@ -68,6 +69,7 @@ class Desk:
     shelf: IShelf | None = None
     version: str = ""
     webhooks: IWebhooks | None = None
+    moving: IMoving | None = None
     set_log_level: Callable[[str, str], None] = _no_levels
     inside: Mapping[str, object] = attrs.field(factory=dict, repr=False)
     identities: IIdentities | None = None

@@ -27,6 +27,7 @@ from mdmd.ops.subjects.commands import Commands
 from mdmd.ops.subjects.enrollments import Enrollments
 from mdmd.ops.subjects.events import Events
 from mdmd.ops.subjects.inventory import Groups, Inventory, Pins, TargetsSubject
+from mdmd.ops.subjects.moving import Moving
 from mdmd.ops.subjects.operators import OperatorsSubject
 from mdmd.ops.subjects.push import Push
 from mdmd.ops.subjects.queue import Queue, Results
@@ -47,6 +48,7 @@ SUBJECTS: tuple[type[Subject], ...] = (
     Events,
     Groups,
     Inventory,
+    Moving,
     OperatorsSubject,
     Pins,
     Push,

@@ -19,6 +19,7 @@ NOTES = ("name", "owner", "location", "notes")  # free fields of a device
 
 PAGE = 100  # records of a page, unless asked otherwise
 LARGEST_PAGE = 1000
+MOVED_AT_ONCE = 50  # records of moving.devices, .commands and .put
 
 # What a failed call ends with, by name; the classes are in mdmd.errors.
 ERRORS = (

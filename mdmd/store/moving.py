@@ -348,7 +348,9 @@ class _Writing:
         if record.get("enabled") == "1":
             self._write("HINCRBY", keys.TOPICS, record.get("topic", ""), 1)
             if waiting:
-                self._write("ZADD", keys.work(one), self._tools.now(), keys.member(one))
+                # Not at once: devices may have to find the way here first.
+                due = self._tools.now() + int(self._tools.settings.first_delay * 1000)
+                self._write("ZADD", keys.work(one), due, keys.member(one))
 
 
 def _channel_keys(one: EnrollmentID) -> tuple[bytes, ...]:

@@ -1,0 +1,318 @@
+"""
+What NanoMDM keeps: its file store, and dumps of its tables in MySQL or PostgreSQL.
+
+Source: NanoMDM, storage/file, storage/mysql/schema.sql, storage/pgsql/schema.sql.
+"""
+
+import base64
+import binascii
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from mdmd.cli.foreign.building import (
+    Channel,
+    Device,
+    Faulty,
+    Record,
+    command_record,
+    push_certificate_record,
+    tried,
+)
+from mdmd.cli.foreign.sql import Row, read_dump
+from mdmd.errors import BadRequest
+
+TABLES = {
+    "devices": (
+        *("id", "identity_cert", "serial_number", "unlock_token", "unlock_token_at"),
+        *("authenticate", "authenticate_at", "token_update", "token_update_at"),
+        *("bootstrap_token_b64", "bootstrap_token_at", "created_at", "updated_at"),
+    ),
+    "users": (
+        *("id", "device_id", "user_short_name", "user_long_name", "token_update"),
+        *("token_update_at", "user_authenticate", "user_authenticate_at"),
+        *("user_authenticate_digest", "user_authenticate_digest_at", "created_at", "updated_at"),
+    ),
+    "enrollments": (
+        *("id", "device_id", "user_id", "type", "topic", "push_magic", "token_hex", "enabled"),
+        *("token_update_tally", "last_seen_at", "created_at", "updated_at"),
+    ),
+    "commands": ("command_uuid", "request_type", "command", "created_at", "updated_at"),
+    "command_results": (
+        *("id", "command_uuid", "status", "result", "not_now_at", "not_now_tally"),
+        *("created_at", "updated_at"),
+    ),
+    "enrollment_queue": ("id", "command_uuid", "active", "priority", "created_at", "updated_at"),
+    "push_certs": ("topic", "cert_pem", "key_pem", "stale_token", "created_at", "updated_at"),
+    "cert_auth_associations": ("id", "sha256", "created_at", "updated_at"),
+}
+
+
+def read_nanomdm(where: str, now: int) -> Iterator[Record | Faulty]:
+    """
+    Give everything as records: push certificates, commands that wait, devices.
+
+    :param now: milliseconds since the epoch, where NanoMDM keeps no time.
+    :raises BadRequest: it is neither a file store nor a dump.
+    """
+    if "://" in where or "@tcp(" in where:
+        raise BadRequest("a database is not asked: make a dump with mysqldump or pg_dump")
+    path = Path(where)
+    return _Folder(path, now).records() if path.is_dir() else _Dump(path, now).records()
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode("utf-8", "replace")
+
+
+# -- the file store ---------------------------------------------------------------------
+
+
+class _Folder:
+    """A folder with a folder for each enrollment."""
+
+    def __init__(self, path: Path, now: int) -> None:
+        self._path = path
+        self._now = now
+        self._sequence = count(1)
+        self._commands_told: set[str] = set()
+
+    def records(self) -> Iterator[Record | Faulty]:
+        for pem in sorted(self._path.glob("*.pem")):
+            yield tried(pem.name, _push_certificate, pem)
+        folders = sorted(each for each in self._path.iterdir() if each.is_dir())
+        devices = {each.name: each for each in folders if (each / "Authenticate.plist").exists()}
+        users: dict[str, list[Path]] = defaultdict(list)
+        for each in folders:
+            device, colon, _ = each.name.partition(":")
+            if colon:
+                users[device].append(each)
+        for folder in [*devices.values(), *(one for some in users.values() for one in some)]:
+            yield from self._commands(folder)
+        for name, folder in devices.items():
+            yield tried(name, self._device, folder, users[name])
+        for name in sorted(set(users) - set(devices)):
+            yield Faulty(name, "there is no Authenticate.plist of the device")
+
+    def _commands(self, folder: Path) -> Iterator[Record | Faulty]:
+        for path in _waiting(folder):
+            record = tried(f"{folder.name} {path.name}", _command, path)
+            if isinstance(record, Faulty):
+                yield record
+            elif record["uuid"] not in self._commands_told:
+                self._commands_told.add(record["uuid"])
+                yield record
+
+    def _device(self, folder: Path, users: list[Path]) -> Record:
+        device = Device(folder.name, {"": self._channel(folder, "", "Device")})
+        device.take_authenticate((folder / "Authenticate.plist").read_bytes())
+        device.unlock_token = _file(folder / "UnlockToken.dat")
+        device.bootstrap_token = _file(folder / "BootstrapToken.dat")
+        if certificate := _file(folder / "Identity.pem"):
+            device.take_certificate(certificate)
+        # The newest association counts, whatever certificate came with the enrollment.
+        associated = (
+            _file(folder / "CertAuth.sha256.txt").decode("ascii", "replace").strip().lower()
+        )
+        if associated and associated != device.pin:
+            device.pin, device.ends = associated, 0
+        for each in users:
+            channel = each.name.partition(":")[2]
+            device.channels[channel] = self._channel(each, channel, "User")
+        return device.record(self._sequence, self._now)
+
+    def _channel(self, folder: Path, name: str, kind: str) -> Channel:
+        channel = Channel(name, kind, enabled=not (folder / "Disabled").exists())
+        update = _file(folder / "TokenUpdate.plist")
+        if update:
+            channel.take_token_update(update)
+            channel.seen = channel.enrolled = int(
+                (folder / "TokenUpdate.plist").stat().st_mtime * 1000
+            )
+        else:
+            channel.enabled = False
+        if (tally := _file(folder / "TokenUpdate.tally.txt").strip()).isdigit():
+            channel.tally = int(tally)
+        if name and _short_name(update):
+            channel.type = "Shared iPad"
+        for path in _waiting(folder):
+            uuid = path.name.removesuffix(".plist")
+            if uuid in self._commands_told:
+                channel.queue.append((uuid, path.parent.name == "QueueNotNow"))
+        return channel
+
+
+def _push_certificate(pem: Path) -> Record:
+    return push_certificate_record(pem.read_bytes(), _file(pem.with_suffix(".key")))
+
+
+def _command(path: Path) -> Record:
+    return command_record(path.read_bytes())
+
+
+def _waiting(folder: Path) -> list[Path]:
+    """Give a queue's commands in their order: in the file store that is by name."""
+    found = []
+    for name in ("QueueNotNow", "Queue"):
+        each = folder / name
+        if each.is_dir():
+            found += sorted(p for p in each.glob("*.plist") if not p.name.endswith(".result.plist"))
+    return found
+
+
+def _file(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _short_name(update: bytes) -> bool:
+    return b"FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF" in update
+
+
+# -- dumps ----------------------------------------------------------------------------------
+
+
+class _Dump:
+    """A file with SQL."""
+
+    def __init__(self, path: Path, now: int) -> None:
+        self._now = now
+        self._sequence = count(1)
+        self._commands_told: set[str] = set()
+        self._rows: dict[str, list[Row]] = defaultdict(list)
+        for table, row in read_dump(path, TABLES):
+            if table == "command_results":
+                row.pop("result", None)  # history stays where it is
+            self._rows[table].append(row)
+        if not self._rows["devices"] and not self._rows["push_certs"]:
+            raise BadRequest("no rows of NanoMDM's tables are in this file")
+
+    def records(self) -> Iterator[Record | Faulty]:
+        for row in self._rows["push_certs"]:
+            pair = (row["cert_pem"] or b"", row["key_pem"] or b"")
+            yield tried(_text(row["topic"]), push_certificate_record, *pair)
+        waiting = self._waiting()
+        wanted = {uuid for queue in waiting.values() for uuid, _ in queue}
+        for row in self._rows["commands"]:
+            uuid = _text(row["command_uuid"])
+            if uuid in wanted:
+                record = tried(uuid, command_record, row["command"] or b"")
+                if not isinstance(record, Faulty):
+                    self._commands_told.add(uuid)
+                yield record
+        pins = self._pins()
+        users = {_text(row["id"]): row for row in self._rows["users"]}
+        enrollments: dict[str, list[Row]] = defaultdict(list)
+        for row in self._rows["enrollments"]:
+            enrollments[_text(row["device_id"])].append(row)
+        for row in self._rows["devices"]:
+            id = _text(row["id"])
+            yield tried(id, self._device, row, enrollments[id], users, waiting, pins)
+
+    def _waiting(self) -> dict[str, list[tuple[str, bool]]]:
+        """Say by enrollment what waits, in the order of delivery, and what was NotNow'd."""
+        results = {
+            (_text(row["id"]), _text(row["command_uuid"])): _text(row["status"])
+            for row in self._rows["command_results"]
+        }
+        queues: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
+        for row in self._rows["enrollment_queue"]:
+            if _true(row["active"]):
+                place = (-int(_text(row["priority"]) or 0), _text(row["created_at"]))
+                queues[_text(row["id"])].append((*place, _text(row["command_uuid"])))
+        return {
+            id: [
+                (uuid, results.get((id, uuid)) == "NotNow")
+                for _, _, uuid in sorted(queue)
+                if results.get((id, uuid)) in (None, "NotNow")
+            ]
+            for id, queue in queues.items()
+        }
+
+    def _pins(self) -> dict[str, str]:
+        newest = sorted(
+            self._rows["cert_auth_associations"], key=lambda row: _text(row["updated_at"])
+        )
+        return {_text(row["id"]): _text(row["sha256"]).lower() for row in newest}
+
+    def _device(
+        self,
+        row: Row,
+        enrollments: list[Row],
+        users: dict[str, Row],
+        waiting: dict[str, list[tuple[str, bool]]],
+        pins: dict[str, str],
+    ) -> Record:
+        id = _text(row["id"])
+        device = Device(id, {"": Channel("", "Device", enabled=False)})
+        for each in enrollments:
+            own = _text(each["id"])
+            channel = own.removeprefix(id).removeprefix(":")
+            made = self._channel(channel, each, users.get(_text(each["user_id"])))
+            made.queue = [each for each in waiting.get(own, []) if each[0] in self._commands_told]
+            device.channels[channel] = made
+        if row["authenticate"]:
+            device.take_authenticate(row["authenticate"])
+        if row["token_update"]:
+            device.channels[""].take_token_update(row["token_update"])
+        device.unlock_token = _bytea(row["unlock_token"])
+        device.bootstrap_token = _base64(row["bootstrap_token_b64"])
+        if row["identity_cert"]:
+            device.take_certificate(row["identity_cert"])
+        if id in pins and pins[id] != device.pin:
+            device.pin, device.ends = pins[id], 0
+        return device.record(self._sequence, self._now)
+
+    def _channel(self, name: str, row: Row, user: Row | None) -> Channel:
+        channel = Channel(
+            name,
+            _text(row["type"]),
+            _text(row["topic"]),
+            _hex(row["token_hex"]),
+            _text(row["push_magic"]),
+            _true(row["enabled"]),
+            int(_text(row["token_update_tally"]) or 1),
+            _time(row["last_seen_at"], self._now),
+            _time(row["created_at"], self._now),
+        )
+        if user is not None:
+            channel.user = _text(user["user_short_name"])
+        return channel
+
+
+def _true(value: bytes | None) -> bool:
+    return _text(value).lower() in ("1", "t", "true")
+
+
+def _hex(value: bytes | None) -> bytes:
+    try:
+        return bytes.fromhex(_text(value))
+    except ValueError:
+        raise BadRequest("a push token is not hexadecimal") from None
+
+
+def _bytea(value: bytes | None) -> bytes:
+    """Read MySQL's bytes, or PostgreSQL's hexadecimal writing of them."""
+    if value is None:
+        return b""
+    try:
+        return bytes.fromhex(value[2:].decode()) if value.startswith(b"\\x") else value
+    except ValueError:
+        return value
+
+
+def _base64(value: bytes | None) -> bytes:
+    try:
+        return base64.b64decode(value or b"", validate=True)
+    except binascii.Error:
+        raise BadRequest("a bootstrap token is not base64") from None
+
+
+def _time(value: bytes | None, otherwise: int) -> int:
+    """Read a timestamp; one without a zone is taken for UTC, as a dump of MySQL's is."""
+    try:
+        moment = datetime.fromisoformat(_text(value))
+    except ValueError:
+        return otherwise
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

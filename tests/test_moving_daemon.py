@@ -1,0 +1,499 @@
+"""mdmctl export and import between real daemons, and from what NanoMDM and MicroMDM keep."""
+
+import base64
+import http.client
+import json
+import os
+import plistlib
+import shutil
+import subprocess
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from twisted.python.procutils import which
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.certhelp import push_pair
+from tests.daemonhelp import TOPIC, HandDevice, RunningDaemon
+
+UDIDS = [f"{n:08X}-0000-4000-8000-00000000000{n}" for n in range(1, 4)]
+
+
+def command(uuid: str) -> bytes:
+    inner = {"RequestType": "DeviceInformation", "Queries": ["UDID"]}
+    return plistlib.dumps({"CommandUUID": uuid, "Command": inner})
+
+
+def api(daemon: RunningDaemon, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    """Ask the API as an integrator does."""
+    key = (daemon.state / "api.key").read_text().strip()
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.api_port, timeout=20)
+    credentials = base64.b64encode(f"nanomdm:{key}".encode()).decode()
+    connection.request(method, path, body, {"Authorization": f"Basic {credentials}"})
+    response = connection.getresponse()
+    found = response.status, response.read()
+    connection.close()
+    return found
+
+
+class MovingCase(SynchronousTestCase):
+    """Daemons, and a folder for files."""
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        (self.folder / "passphrase").write_text("correct horse\n")
+        self.passphrase = f"--passphrase-file={self.folder / 'passphrase'}"
+
+    def daemon(self) -> RunningDaemon:
+        """A daemon that is not up yet."""
+        # Nothing is pushed meanwhile: that is noted in the records.
+        daemon = RunningDaemon(options={"push": "first_delay = 1h"})
+        self.addCleanup(daemon.close)
+        return daemon
+
+    def running(self) -> RunningDaemon:
+        """A daemon that is up."""
+        daemon = self.daemon()
+        daemon.start()
+        return daemon
+
+    def plain(self, daemon: RunningDaemon) -> list[dict[str, Any]]:
+        """All that it has, as its export says."""
+        path = self.folder / f"plain-{daemon.port}"
+        done = daemon.mdmctl("export", "--plain", str(path))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def imported(self, daemon: RunningDaemon, *words: str, status: int = 0) -> dict[str, Any]:
+        """Import something; the counts."""
+        done = daemon.mdmctl("--json", "import", *words)
+        self.assertEqual(done.returncode, status, done.stderr + done.stdout)
+        found = json.loads(done.stdout)
+        assert isinstance(found, dict)
+        return found
+
+
+class ExportTests(MovingCase):
+    """From mdmd to mdmd."""
+
+    def test_there_and_back(self) -> None:
+        """Export, import into an empty server, export: equal; the devices go on there."""
+        old = self.running()
+        mac, phone = old.device(UDIDS[0], SerialNumber="C02X"), old.device(UDIDS[1])
+        for each in (mac, phone):
+            each.enroll()
+        mac.check_in(MessageType="SetBootstrapToken", BootstrapToken=b"boot")
+        for uuid in ("C-1", "C-2"):
+            api(old, "PUT", f"/v1/enqueue/{UDIDS[0]},{UDIDS[1]}?nopush=1", command(uuid))
+        self.assertEqual(mac.connect("Idle")[1], "C-1")
+        sealed = self.folder / "sealed"
+        done = old.mdmctl("export", self.passphrase, str(sealed))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.strip(), "0 push_certificate, 2 command, 2 device, 0 group")
+        self.assertEqual(sealed.stat().st_mode & 0o777, 0o600)
+        self.assertNotIn(b"C-1", sealed.read_bytes())
+
+        new = self.daemon()
+        for part in ("ca", "tls"):
+            shutil.copytree(old.state / part, new.state / part, dirs_exist_ok=True)
+        shutil.copy(old.state / "sealing.key", new.state)  # the CA's key is sealed with it
+        new.start()
+        words = (self.passphrase, str(sealed))
+        self.assertEqual(self.imported(new, "--dry-run", *words)["new"], 4)
+        self.assertEqual(self.plain(new)[1]["kind"], "end")
+        self.assertEqual(self.imported(new, *words)["new"], 4)
+        self.assertEqual(self.plain(new), self.plain(old))
+        self.assertEqual(self.imported(new, *words)["same"], 4)
+
+        moved = HandDevice.__new__(HandDevice)
+        moved.__dict__ |= {**mac.__dict__, "daemon": new, "_connection": None}
+        self.assertEqual(moved.connect("Idle")[1], "C-1")
+        self.assertEqual(moved.connect("Acknowledged", "C-1")[1], "C-2")
+        status, body = moved.check_in(MessageType="GetBootstrapToken")
+        self.assertEqual((status, plistlib.loads(body)), (200, {"BootstrapToken": b"boot"}))
+        done = new.mdmctl("import", self.passphrase, str(sealed))
+        self.assertEqual(done.returncode, 1)  # it lives on, so it is not the same any more
+        self.assertIn("here already, and not the same", done.stderr)
+
+    def test_keys(self) -> None:
+        """Sealed for a key; what is wrong with a file or a key is said, and nothing imported."""
+        daemon = self.running()
+        daemon.device(UDIDS[0]).enroll()
+        sealed, wrong = self.folder / "sealed", self.folder / "wrong"
+        wrong.write_text("another\n")
+        words = ("export", self.passphrase, str(sealed))
+        self.assertEqual(daemon.mdmctl(*words).returncode, 0)
+        for change, said in (
+            ((f"--passphrase-file={wrong}", str(sealed)), "another passphrase"),
+            ((self.passphrase, str(self.cut(sealed))), "damaged or cut short"),
+            ((self.passphrase, str(self.folder / "passphrase")), "no JSON"),
+            ((str(sealed),), "give --passphrase-file"),
+            (("oldmdm", str(sealed)), "expected FILE"),
+            (("/nowhere",), "No such file"),
+        ):
+            done = daemon.mdmctl("import", *change)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(said, done.stderr)
+        self.assertEqual(list(self.folder.glob("*.part")), [])
+
+    def cut(self, path: Path) -> Path:
+        """The same file without its end."""
+        short = self.folder / "short"
+        short.write_bytes(path.read_bytes()[:-5])
+        return short
+
+    def test_age_opens_an_export(self) -> None:
+        """Whoever has age and the key can read it without mdmd."""
+        if not which("age"):
+            self.skipTest("age is not installed")
+        daemon = self.running()
+        daemon.device(UDIDS[0]).enroll()
+        key, sealed = self.folder / "key", self.folder / "sealed"
+        subprocess.run(["age-keygen", "-o", key], check=True, capture_output=True)
+        recipient = subprocess.run(
+            ["age-keygen", "-y", key], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        done = daemon.mdmctl("export", f"--recipient={recipient}", str(sealed))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        opened = subprocess.run(
+            ["age", "-d", "-i", key, sealed], check=True, capture_output=True
+        ).stdout
+        self.assertEqual([json.loads(each) for each in opened.splitlines()], self.plain(daemon))
+        self.assertEqual(self.imported(daemon, f"--identity={key}", str(sealed))["same"], 1)
+
+
+class MigrationTests(MovingCase):
+    """The way of NanoMDM's own migration tool."""
+
+    def test_put_migration(self) -> None:
+        """Raw check-ins come in without a certificate; the first one shown is pinned."""
+        daemon = self.running()
+        body = {"UDID": UDIDS[0], "Topic": TOPIC}
+        token = {"Token": os.urandom(32), "PushMagic": "m"}
+        for message in (
+            {"MessageType": "Authenticate", "SerialNumber": "C02X"},
+            {"MessageType": "TokenUpdate", "UnlockToken": b"unlock", **token},
+            {"MessageType": "TokenUpdate", "UserID": "U", "UserShortName": "ann", **token},
+            {"MessageType": "SetBootstrapToken", "BootstrapToken": b"boot"},
+        ):
+            status, answer = api(daemon, "PUT", "/migration", plistlib.dumps({**body, **message}))
+            self.assertEqual((status, answer), (200, b""))
+        self.assertEqual(api(daemon, "PUT", "/migration", b"garbage")[0], 400)
+        api(daemon, "PUT", f"/v1/enqueue/{UDIDS[0]}?nopush=1", command("C-1"))
+        device, stranger = daemon.device(UDIDS[0]), daemon.device("OTHER")
+        self.assertEqual(device.connect("Idle")[1], "C-1")
+        stranger.udid = UDIDS[0]
+        self.assertEqual(stranger.connect("Idle")[0], 403)
+        status, answer = device.check_in(MessageType="GetBootstrapToken")
+        self.assertEqual(plistlib.loads(answer), {"BootstrapToken": b"boot"})
+
+
+class NanoMDMTests(MovingCase):
+    """What NanoMDM keeps."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.token = os.urandom(32)
+        _, pem = push_pair(TOPIC)
+        at = pem.index(b"-----BEGIN PRIVATE KEY")
+        self.certificate, self.key = pem[:at], pem[at:]
+        self.authenticate = plistlib.dumps(
+            {
+                "MessageType": "Authenticate",
+                "UDID": UDIDS[0],
+                "Topic": TOPIC,
+                "SerialNumber": "C02X",
+                "DeviceName": "Ann's \\ \N{SNOWMAN}",
+            }
+        )
+        self.update = plistlib.dumps(
+            {
+                "MessageType": "TokenUpdate",
+                "UDID": UDIDS[0],
+                "Topic": TOPIC,
+                "Token": self.token,
+                "PushMagic": "magic",
+            }
+        )
+
+    def test_file_store(self) -> None:
+        """A folder of its file store."""
+        store = self.folder / "dbkv"
+        device = store / UDIDS[0]
+        (device / "Queue").mkdir(parents=True)
+        (device / "QueueNotNow").mkdir()
+        (device / "Authenticate.plist").write_bytes(self.authenticate)
+        (device / "TokenUpdate.plist").write_bytes(self.update)
+        (device / "UnlockToken.dat").write_bytes(b"unlock\\'\0\n\xe2\x98\x83")
+        (device / "BootstrapToken.dat").write_bytes(b"boot")
+        (device / "CertAuth.sha256.txt").write_text("AB" * 32)
+        (device / "QueueNotNow" / "C-1.plist").write_bytes(command("C-1"))
+        (device / "Queue" / "C-2.plist").write_bytes(command("C-2"))
+        (device / "Queue" / "C-9.plist").write_bytes(b"garbage")
+        (store / f"{TOPIC}.pem").write_bytes(self.certificate)
+        (store / f"{TOPIC}.key").write_bytes(self.key)
+        broken = store / UDIDS[1]
+        broken.mkdir()
+        (broken / "Authenticate.plist").write_bytes(b"garbage")
+        daemon = self.running()
+        told = self.imported(daemon, "nanomdm", str(store), status=1)
+        self.assertEqual((told["new"], told["failed"]), (4, 2))
+        self.assertIn(UDIDS[1], [each["record"] for each in told["failures"]])
+        records = self.plain(daemon)
+        own = next(each for each in records if each["kind"] == "device")["channels"][""]
+        self.assertEqual({line[0] for line in own["queue"]}, {"C-1", "C-2"})
+        self.assertEqual(own["record"]["pin"], "ab" * 32)
+        again = self.imported(daemon, "nanomdm", str(store), status=1)
+        self.assertEqual((again["new"], again["failed"]), (0, 2))
+
+    def test_mysql_dump(self) -> None:
+        """A dump as mysqldump writes it."""
+        self.dumped("mysql", self.mysql())
+
+    def test_postgresql_dumps(self) -> None:
+        """Dumps as pg_dump writes them: COPY, and INSERTs."""
+        self.dumped("copy", self.copy())
+        self.dumped("inserts", self.inserts())
+
+    def dumped(self, name: str, dump: bytes) -> None:
+        """Import it into a daemon of its own."""
+        path = self.folder / f"{name}.sql"
+        path.write_bytes(dump)
+        daemon = self.running()
+        told = self.imported(daemon, "nanomdm", str(path))
+        self.assertEqual((told["new"], told["failed"]), (4, 0), told)
+        records = self.plain(daemon)
+        device = next(each for each in records if each["kind"] == "device")
+        own = device["channels"][""]
+        self.assertEqual(base64.b64decode(own["push"]["token"]["base64"]), self.token)
+        self.assertEqual(own["facts"]["DeviceName"], "Ann's \\ \N{SNOWMAN}")
+        self.assertEqual(own["record"]["pin"], "cd" * 32)
+        self.assertEqual(own["record"]["tally"], "3")
+        self.assertEqual([line[0] for line in own["queue"]], ["C-1", "C-2"])
+        self.assertEqual(device["channels"]["U-1"]["record"]["type"], "User")
+        self.assertEqual(device["channels"]["U-1"]["record"]["user"], "ann")
+        self.assertEqual(base64.b64decode(device["bootstrap_token"]["base64"]), b"boot")
+        self.assertEqual(
+            base64.b64decode(device["unlock_token"]["base64"]), b"unlock\\'\n\xe2\x98\x83"
+        )
+        self.assertEqual(self.imported(daemon, "nanomdm", str(path))["same"], 4)
+        daemon.close()
+
+    def rows(self) -> dict[str, list[dict[str, bytes | None]]]:
+        """NanoMDM's tables."""
+        at = b"2026-01-02 03:04:05"
+        udid = UDIDS[0].encode()
+        hexed = self.token.hex().encode()
+        both = {"created_at": at, "updated_at": at}
+        enrollment = {
+            "topic": TOPIC.encode(),
+            "push_magic": b"magic",
+            "token_hex": hexed,
+            "enabled": b"1",
+            "token_update_tally": b"3",
+            "last_seen_at": at,
+            **both,
+        }
+        return {
+            "devices": [
+                {
+                    "id": udid,
+                    "identity_cert": None,
+                    "serial_number": b"C02X",
+                    "unlock_token": b"unlock\\'\n\xe2\x98\x83",
+                    "unlock_token_at": at,
+                    "authenticate": self.authenticate,
+                    "authenticate_at": at,
+                    "token_update": self.update,
+                    "token_update_at": at,
+                    "bootstrap_token_b64": base64.b64encode(b"boot"),
+                    "bootstrap_token_at": at,
+                    **both,
+                }
+            ],
+            "users": [
+                {
+                    "id": udid + b":U-1",
+                    "device_id": udid,
+                    "user_short_name": b"ann",
+                    "user_long_name": None,
+                    "token_update": None,
+                    "token_update_at": None,
+                    "user_authenticate": None,
+                    "user_authenticate_at": None,
+                    "user_authenticate_digest": None,
+                    "user_authenticate_digest_at": None,
+                    **both,
+                }
+            ],
+            "enrollments": [
+                {"id": udid, "device_id": udid, "user_id": None, "type": b"Device", **enrollment},
+                {
+                    "id": udid + b":U-1",
+                    "device_id": udid,
+                    "user_id": udid + b":U-1",
+                    "type": b"User",
+                    **enrollment,
+                },
+            ],
+            "commands": [
+                {
+                    "command_uuid": uuid,
+                    "request_type": b"DeviceInformation",
+                    "command": command(uuid.decode()),
+                    **both,
+                }
+                for uuid in (b"C-0", b"C-1", b"C-2")
+            ],
+            "command_results": [
+                {
+                    "id": udid,
+                    "command_uuid": uuid,
+                    "status": status,
+                    "result": b"<?xml'",
+                    "not_now_at": None,
+                    "not_now_tally": b"0",
+                    **both,
+                }
+                for uuid, status in ((b"C-0", b"Acknowledged"),)
+            ],
+            "enrollment_queue": [
+                {
+                    "id": udid,
+                    "command_uuid": uuid,
+                    "active": b"1",
+                    "priority": b"0",
+                    "created_at": b"2026-01-0%d 00:00:00" % n,
+                    "updated_at": at,
+                }
+                for n, uuid in ((1, b"C-0"), (2, b"C-1"), (3, b"C-2"))
+            ],
+            "push_certs": [
+                {
+                    "topic": TOPIC.encode(),
+                    "cert_pem": self.certificate,
+                    "key_pem": self.key,
+                    "stale_token": b"1",
+                    **both,
+                }
+            ],
+            "cert_auth_associations": [
+                {"id": udid, "sha256": b"ab" * 32, **both, "updated_at": b"2025-01-01 00:00:00"},
+                {"id": udid, "sha256": b"cd" * 32, **both},
+            ],
+        }
+
+    def mysql(self) -> bytes:
+        """As mysqldump does: several rows in a line, backslashes, binary strings."""
+
+        def value(name: str, each: bytes | None) -> bytes:
+            if each is None:
+                return b"NULL"
+            escaped = each.replace(b"\\", b"\\\\").replace(b"'", b"\\'").replace(b"\n", b"\\n")
+            prefix = b"_binary " if name == "unlock_token" else b""
+            return prefix + b"'" + escaped.replace(b"\0", b"\\0") + b"'"
+
+        out = b"-- MySQL dump 10.13\n/*!40101 SET NAMES utf8mb4 */;\n"
+        for table, rows in self.rows().items():
+            lines = b"".join(b"  `%b` text,\n" % name.encode() for name in rows[0])
+            out += b"CREATE TABLE `nano_%b` (\n%b  PRIMARY KEY (`id`)\n);\n" % (
+                table.encode(),
+                lines,
+            )
+            values = b",".join(
+                b"(" + b",".join(value(*pair) for pair in row.items()) + b")" for row in rows
+            )
+            out += b"INSERT INTO `nano_%b` VALUES %b;\n" % (table.encode(), values)
+        return out + b"INSERT INTO `other` VALUES (1,'x');\n"
+
+    def copy(self) -> bytes:
+        """As pg_dump does."""
+
+        def value(each: bytes | None) -> bytes:
+            if each is None:
+                return b"\\N"
+            return each.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\t", b"\\t")
+
+        out = b"--\n-- PostgreSQL database dump\n--\n"
+        for table, rows in self.rows().items():
+            names = ", ".join(rows[0]).encode()
+            out += b"COPY public.%b (%b) FROM stdin;\n" % (table.encode(), names)
+            out += b"".join(b"\t".join(map(value, row.values())) + b"\n" for row in rows)
+            out += b"\\.\n\n"
+        return out + b"COPY public.other (id) FROM stdin;\n1\n\\.\n"
+
+    def inserts(self) -> bytes:
+        """As pg_dump --inserts does: quotes doubled, line ends as they are."""
+
+        def value(each: bytes | None) -> bytes:
+            return b"NULL" if each is None else b"'" + each.replace(b"'", b"''") + b"'"
+
+        out = b"--\n-- PostgreSQL database dump\n--\n"
+        for table, rows in self.rows().items():
+            for row in rows:
+                values = b", ".join(map(value, row.values()))
+                out += b"INSERT INTO public.%b VALUES (%b);\n" % (table.encode(), values)
+        return out
+
+    def test_no_dump(self) -> None:
+        """What is no dump, breaks off, or is a database's address is refused in words."""
+        daemon = self.running()
+        path = self.folder / "x.sql"
+        whole = self.mysql()
+        for content, said in (
+            (b"nothing", "no rows"),
+            (whole[: whole.index(b"C02X") + 2], "breaks off"),
+            (self.copy()[: self.copy().index(b"C02X") + 2], "breaks off"),
+            (b"INSERT INTO `nano_devices` VALUES ('a','b');", "2 values for 13 columns"),
+        ):
+            path.write_bytes(content)
+            done = daemon.mdmctl("import", "nanomdm", str(path))
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(said, done.stderr)
+        done = daemon.mdmctl("import", "nanomdm", "mysql://u:secret@h/nanomdm")
+        self.assertIn("mysqldump", done.stderr)
+        self.assertNotIn("secret", done.stderr)
+
+
+class MicroMDMTests(MovingCase):
+    """What MicroMDM keeps."""
+
+    def test_json_lines(self) -> None:
+        """Devices, with their topic in lines of their own; what lacks something is named."""
+        token, pin = os.urandom(32), sha256(b"certificate").hexdigest()
+        lines = [
+            {
+                "uuid": "x",
+                "udid": UDIDS[0],
+                "serial_number": "C02X",
+                "device_name": "Mac",
+                "token": token.hex(),
+                "push_magic": "magic",
+                "unlock_token": b"unlock".hex(),
+                "enrolled": True,
+                "last_seen": "2026-01-02T03:04:05Z",
+            },
+            {"udid": UDIDS[0], "mdm_topic": TOPIC},
+            {"udid": UDIDS[0], "cert_hash": pin},
+            {"udid": UDIDS[1], "token": "no token!", "enrolled": True, "mdm_topic": TOPIC},
+            {"udid": UDIDS[2], "serial_number": "C02Z", "enrolled": False},
+        ]
+        path = self.folder / "lines"
+        path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+        daemon = self.running()
+        told = self.imported(daemon, "micromdm", str(path), status=1)
+        self.assertEqual((told["new"], told["failed"]), (2, 1))
+        self.assertEqual(told["failures"][0]["record"], UDIDS[1])
+        first, second = (each for each in self.plain(daemon) if each["kind"] == "device")
+        own = first["channels"][""]
+        self.assertEqual(own["record"]["pin"], pin)
+        self.assertEqual(own["record"]["topic"], TOPIC)
+        self.assertEqual(base64.b64decode(own["push"]["token"]["base64"]), token)
+        self.assertEqual(base64.b64decode(first["unlock_token"]["base64"]), b"unlock")
+        self.assertEqual(own["facts"], {"SerialNumber": "C02X", "DeviceName": "Mac"})
+        self.assertEqual(second["channels"][""]["record"]["enabled"], "0")
+        path.write_text("not json\n")
+        self.assertIn("line 1", daemon.mdmctl("import", "micromdm", str(path)).stderr)
