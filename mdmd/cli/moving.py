@@ -81,8 +81,8 @@ class _Patient:
         """Make one call, once more if the daemon goes away: all that is called here can be."""
         from twisted.internet.task import deferLater
 
-        from mdmd.cli.client import NoDaemon, connect, reactor
-        from mdmd.cli.main import socket_path
+        from mdmd.cli.client import NoDaemon, reactor
+        from mdmd.cli.roads import reach
 
         until = reactor.seconds() + _PATIENCE
         while True:
@@ -93,7 +93,7 @@ class _Patient:
                     raise
             await deferLater(reactor, 0.5)
             try:
-                self._remote = await connect(socket_path(self._args))
+                self._remote = await reach(self._args)
             except NoDaemon:
                 if reactor.seconds() > until:
                     raise
