@@ -132,7 +132,7 @@ class OperatingTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 0, done)
         self.assertIn(UDID, done.stdout)
         self.assertIn("<Store over <Link", done.stdout)
-        self.assertIn("'connections': {'manhole': 1", done.stdout)
+        self.assertIn("connections:\n  manhole: 1", done.stdout)
         lines = [each for each in self.daemon.ask("audit") if each["what"] == "manhole"]
         self.assertEqual((lines[0]["who"], lines[0]["facts"]["line"]), ("kim", "stats()"))
 

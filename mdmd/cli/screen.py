@@ -108,7 +108,7 @@ class Screen:
     def _slow_lines(self, width: int, most: int) -> list[str]:
         now = self.status.get("time", 0)
         rows = [
-            (show.short(who, width), f"{took / 1000:.1f} s", what or "-")
+            (show.short(who, width), _took(took), what or "-")
             for who, (took, _, what) in self._slowest(now)[: most - 1]
         ]
         return show.table(("SLOWEST TO ANSWER", "TOOK", "WHAT"), rows, width)
@@ -198,6 +198,10 @@ def _pushes(push: dict[str, Any]) -> list[list[str]]:
 def _log(levels: dict[str, int]) -> list[str]:
     words = [f"{name} {count:,}" for name, count in levels.items()]
     return ["log", *words] if words else ["log -"]
+
+
+def _took(ms: int) -> str:
+    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
 
 
 def _ms(value: float) -> str:

@@ -46,6 +46,25 @@ class Rows(list[Any]):
         )
 
 
+class Tree(dict[str, Any]):
+    """A dict that shows itself as lines, what is inside further to the right."""
+
+    def __repr__(self) -> str:
+        return "\n".join(_branches(self, "")) or "nothing"
+
+
+def _branches(value: Any, indent: str) -> list[str]:
+    pairs = value.items() if isinstance(value, dict) else (("-", each) for each in value)
+    lines = []
+    for name, each in pairs:
+        head = f"{indent}{clean(name)}{'' if name == '-' else ':'}"
+        if isinstance(each, dict | list) and each:
+            lines += [head, *_branches(each, f"{indent}  ")]
+        else:
+            lines.append(f"{head} {clean(each) if isinstance(each, str) else repr(each)}")
+    return lines
+
+
 def age(milliseconds: int | None) -> str:
     """Say how long ago something was, roughly."""
     if milliseconds is None:

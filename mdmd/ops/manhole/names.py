@@ -9,7 +9,7 @@ from mdmd.errors import BadRequest, NotHere
 from mdmd.mdm import plist
 from mdmd.ops.desk import Desk
 from mdmd.ops.manhole.interpreter import Answer
-from mdmd.ops.manhole.look import Rows, age, clean, event_line, moment
+from mdmd.ops.manhole.look import Rows, Tree, age, clean, event_line, moment
 from mdmd.ops.subscription import Filter
 
 Call = Callable[..., Coroutine[Any, Any, Any]]
@@ -74,11 +74,11 @@ class Result:
         """Read the report; if a secret can be in it, this is in the audit."""
         return Answer(self._read, "the report")
 
-    async def _read(self) -> dict[str, Any]:
+    async def _read(self) -> Tree:
         name = "results.secret" if self._secret else "results.get"
         found = await self._device.call(name, id=self._device.id, uuid=self.uuid)
         report = plist.loads(found["raw"]) if found["raw"] else {}
-        return {key: value for key, value in report.items() if key not in _PROTOCOL}
+        return Tree({key: value for key, value in report.items() if key not in _PROTOCOL})
 
     def __repr__(self) -> str:
         words = [self.request_type or "orphan", self.status, clean(self.error)]
@@ -176,10 +176,10 @@ class Device:
         found = [{"field": name, **told["fields"][name]} for name in sorted(told["fields"])]
         return Rows(found, _INVENTORY, "it told nothing yet; d.send(...) asks")
 
-    async def _read(self) -> dict[str, Any]:
+    async def _read(self) -> Tree:
         self._record = await self.call("enrollments.get", id=self.id)
         self.facts = self._record["facts"]
-        return dict(self._record)
+        return Tree(self._record)
 
     async def _send(self, request_type: str, keys: dict[str, Any]) -> Sent:
         reply = await self.call(

@@ -7,6 +7,7 @@ from typing import Any
 
 from mdmd.ops.desk import Desk
 from mdmd.ops.manhole.interpreter import Answer
+from mdmd.ops.manhole.look import Tree
 from mdmd.ops.manhole.names import Call, DeviceAnswer, Devices, Events, Log
 
 _OVERVIEW = """\
@@ -83,7 +84,7 @@ def make_namespace(desk: Desk, call: Call, write: Callable[[str], None]) -> dict
 
     def stats() -> Answer:
         """Say what the daemon knows of itself."""
-        return Answer(lambda: call("status.get"), "figures")
+        return Answer(lambda: _stats(call), "figures")
 
     return {
         "__name__": "manhole",
@@ -97,6 +98,10 @@ def make_namespace(desk: Desk, call: Call, write: Callable[[str], None]) -> dict
         "help": Help(write),
         **desk.inside,
     }
+
+
+async def _stats(call: Call) -> Tree:
+    return Tree(await call("status.get"))
 
 
 async def _push(call: Call, ids: tuple[str, ...]) -> dict[str, str]:
