@@ -627,7 +627,7 @@ class ProxyTests(DaemonCase):
 class RenewalTests(TestCase):
     """A simulated device renews its identity with the running daemon."""
 
-    timeout = 90
+    timeout = 115
 
     async def test_renewal(self) -> None:
         """
@@ -642,6 +642,7 @@ class RenewalTests(TestCase):
         self.daemon.start()
         device = await self.enrolled()
         first, udid = device.identity.certificate, device.hardware.udid
+        await device.close()  # its connection; else the daemon waits for it
         self.daemon.stop()
         self.daemon.start()  # it looks at what is due as it starts
         for _ in range(50):
@@ -664,6 +665,29 @@ class RenewalTests(TestCase):
         self.assertRegex(told["command_uuid"], re.compile("^renew-identity-"))
         self.assertEqual(await device.session(), 1)
         self.assertNotEqual(device.identity.certificate, second)
+
+    async def test_expired(self) -> None:
+        """By option a device that slept too long gets its renewal, and then everything again."""
+        if shutil.which("faketime") is None:
+            raise SkipTest("faketime is not installed")
+        options = "validity = 30d\nrenew_expired = yes"
+        self.daemon = RunningDaemon(options={"scep": options})
+        self.addCleanup(self.daemon.close)
+        self.daemon.start()
+        device = await self.enrolled()
+        first, udid = device.identity.certificate, device.hardware.udid
+        await device.close()  # its connection; else the daemon waits for it
+        self.daemon.stop()
+        self.daemon.launcher = ["faketime", "-f", "+40d"]
+        self.daemon.start()
+        for _ in range(50):
+            if await device.session():
+                break
+        self.assertNotEqual(device.identity.certificate, first)
+        self.assertEqual(self.daemon.enqueue(udid, "A"), 200)
+        self.assertEqual(await device.session(), 1)
+        _, results = self.daemon.api("GET", f"/v1/results/{udid}")
+        self.assertIn("A", [each["command_uuid"] for each in results["results"]])
 
     async def enrolled(self) -> Device:
         path = self.daemon.state / "e.mobileconfig"

@@ -232,6 +232,18 @@ class Renewing(SynchronousTestCase):
         answer = _responder(now=late).answer(_message(_der(CSR), old))
         self.assertEqual((answer.fail_info, answer.issued), ("badTime", None))
 
+    def test_expired(self) -> None:
+        """By option an expired certificate renews as well; only one of ours, and an identity."""
+        late = NOW + timedelta(days=31)
+        responder = attrs.evolve(_responder(now=late), expired=True)
+        old = CA.issue_identity(KEY.public_key(), CSR.subject, 30, NOW)
+        message, _ = scep_client.renewal_request(CA.certificate, CSR, old, KEY)
+        self.assertEqual(responder.answer(message).renewed, old)
+        stranger = STRANGER.issue_identity(KEY.public_key(), CSR.subject, 30, NOW)
+        for signer in (stranger, CA.issue_registration(30, NOW)[0]):
+            message, _ = scep_client.renewal_request(CA.certificate, CSR, signer, KEY)
+            self.assertIsNone(responder.answer(message).issued)
+
     def test_server_certificate(self) -> None:
         """The server's own certificate is no identity to renew."""
         cert, key = CA.issue_server(["mdm.example.org"], 30, kind="rsa", now=NOW)

@@ -174,6 +174,7 @@ async def make_enrolling(
         days,
         _unused,
         legacy=config.scep.scep_legacy,
+        expired=config.scep.renew_expired,
         registration=await shared_registration(store.identities, authority),
     )
     challenges = Challenges(static if kind == "static" else "", kind == "none")

@@ -96,6 +96,7 @@ class Responder:
     :param legacy: take SHA-1, triple DES and single DES as well.
     :param check_renewal: is given the certificate to renew and the request;
         raises BadSCEP to refuse. The old certificate stands in for a challenge.
+    :param expired: take a renewal that an expired certificate asks for, too.
     :param registration: certificate and RSA key of the registration authority,
         issued by the CA. Made anew when the CA's key is EC and none is given:
         several daemons behind one address have to share one.
@@ -106,6 +107,7 @@ class Responder:
     check_challenge: CheckChallenge
     legacy: bool = False
     check_renewal: CheckRenewal = attrs.field(default=_allow, kw_only=True)
+    expired: bool = attrs.field(default=False, kw_only=True)
     registration: tuple[x509.Certificate, rsa.RSAPrivateKey] | None = attrs.field(
         default=None, kw_only=True, repr=False
     )
@@ -256,11 +258,14 @@ class Responder:
         if not renewal:
             if not certificates.is_issued_by(signer, signer):
                 raise BadSCEP("a first request has to be self-signed", "badMessageCheck")
-        elif not certificates.is_issued_by(signer, self.authority.certificate):
+            return
+        now, last = self.now(), signer.not_valid_after_utc
+        moment = min(now, last) if self.expired else now
+        if not certificates.is_issued_by(signer, self.authority.certificate):
             raise BadSCEP("a renewal has to be signed with a certificate of ours", "badCertId")
-        elif not certificates.in_validity(signer, self.now()):
+        if not certificates.in_validity(signer, moment):
             raise BadSCEP("the certificate to renew is not valid now", "badTime")
-        elif not certificates.chain_ok(signer, self.authority.certificate, self.now()):
+        if not certificates.chain_ok(signer, self.authority.certificate, moment):
             raise BadSCEP("the certificate to renew is no device identity", "badCertId")
 
     def _opened(self, request: _Request) -> tuple[bytes, envelope.Cipher]:

@@ -39,7 +39,7 @@ class Identities:
         names = (
             *(keys.identity(it.fingerprint), keys.pin(it.fingerprint)),
             *(keys.identity_serial(it.serial), keys.ISSUED, keys.challenge(challenge)),
-            keys.pin(it.renews),
+            *(keys.pin(it.renews), keys.identity(it.renews)),
         )
         args: tuple[Word, ...] = (
             *(it.fingerprint, it.serial, it.not_before, it.not_after, it.subject, name, it.via),

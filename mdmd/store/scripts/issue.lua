@@ -1,6 +1,7 @@
 -- uses: _frame _identity
 -- Records a certificate before it is given away, and uses up the challenge, both or neither.
--- KEYS: 2 certificate, 3 its pin, 4 its serial, 5 issued, 6 challenge, 7 pin of the renewed one
+-- KEYS: 2 certificate, 3 its pin, 4 its serial, 5 issued, 6 challenge, 7 pin of the renewed one,
+--       8 the renewed one
 -- ARGV: 7 fingerprint, 8 serial, 9 not before, 10 not after (s), 11 subject, 12 common name,
 --       13 via, 14 request, 15 renewed, 16 '1': refuse to renew an unknown one, 17 enrollment,
 --       18 and 19 what is around an id in the name of a device's record, 20 kept after its end (s),
@@ -22,6 +23,11 @@ if via == 'one-time' then
 elseif via == 'renewal' then
   local owner = redis.call('GET', old_pin)
   if owner == REVOKED then return redis.error_reply('REVOKED it is') end
+  if not owner then
+    -- Its pin has ended with it; what counts is that the device has not got another since.
+    local id = redis.call('HGET', KEYS[8], 'enrollment')
+    if id and redis.call('HGET', ARGV[18] .. id .. ARGV[19], 'pin') == renewed then owner = id end
+  end
   if not owner and ARGV[16] == '1' then return redis.error_reply('UNKNOWN here') end
   enrollment = owner or ''
 end
