@@ -3,12 +3,16 @@
 import plistlib
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.cli.known import bars, lines_of
+from mdmd.cli.main import make_parser
 from mdmd.cli.portrait import portrait
+from mdmd.mdm.catalogue.check import check_form
 from tests.opshelp import MAC, NOW, PHONE
 from tests.test_mdmctl import MDMCTL, CommandLine
 
@@ -99,37 +103,15 @@ class SendTests(CommandLine):
         self.assertIn("nobody: no such enrollment", done.stderr)
 
     def test_daily_verbs(self) -> None:
-        """Each makes the command that is meant."""
+        """They reach the daemon; what can't be is refused here or there."""
         profile = self.folder / "wifi.mobileconfig"
         profile.write_bytes(plistlib.dumps({"PayloadIdentifier": "org.example.wifi"}))
-        for words, request_type in (
-            (("lock", MAC, "--message", "x"), "DeviceLock"),
-            (("restart", MAC), "RestartDevice"),
-            (("shutdown", MAC), "ShutDownDevice"),
-            (("info", MAC), "DeviceInformation"),
-            (("install-profile", str(profile), MAC), "InstallProfile"),
-            (("remove-profile", str(profile), MAC), "RemoveProfile"),
-            (("remove-profile", "org.example.wifi", MAC), "RemoveProfile"),
-            (("install-app", "361309726", MAC), "InstallApplication"),
-            (("install-app", "https://example.org/m.plist", MAC), "InstallApplication"),
-            (
-                ("install-app", "https://example.org/m.plist", MAC, "--mac-package"),
-                "InstallEnterpriseApplication",
-            ),
-            (("update-os", MAC, "--version", "26.2"), "ScheduleOSUpdate"),
-            (("lost-mode", "on", PHONE, "--message", "lost"), "EnableLostMode"),
-            (("lost-mode", "locate", PHONE), "DeviceLocation"),
-            (("lost-mode", "sound", PHONE), "PlayLostModeSound"),
-            (("lost-mode", "off", PHONE), "DisableLostMode"),
-            (("clear-passcode", PHONE), "ClearPasscode"),
-        ):
-            self.assertEqual(self.data(*words)["request_type"], request_type, words)
-        self.assertIn(
-            "Message or PhoneNumber", self.mdmctl("lost-mode", "on", PHONE, status=1).stderr
-        )
-        self.assertIn(
-            "never gave an unlock token", self.mdmctl("clear-passcode", MAC, status=1).stdout
-        )
+        sent = self.data("install-profile", str(profile), MAC)
+        self.assertEqual(sent["request_type"], "InstallProfile")
+        refused = self.mdmctl("lost-mode", "on", PHONE, status=1)
+        self.assertIn("Message or PhoneNumber", refused.stderr)
+        cleared = self.mdmctl("clear-passcode", MAC, PHONE, status=1).stdout
+        self.assertIn("never gave an unlock token", cleared)
 
     def wipe(self, typed: str, *words: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
@@ -177,6 +159,71 @@ class SendTests(CommandLine):
         told = self.data("report", "os")
         self.assertEqual(told, {"devices": 2, "counts": {"26.1": 2}})
         self.assertIn("█", self.mdmctl("report", "models").stdout)
+
+
+class DailyTests(SynchronousTestCase):
+    """Each daily verb makes the command that is meant, in good form."""
+
+    def made(self, *words: str) -> tuple[str, dict[str, object]]:
+        """What a verb would send."""
+        args = make_parser().parse_args(words)
+        request_type, keys = args.makes(args)
+        given = {key: value for key, value in keys.items() if value is not None}
+        self.assertEqual(check_form(request_type, given).faults, (), words)
+        return request_type, given
+
+    def test_each_verb(self) -> None:
+        """Under the name that people know."""
+        url = "https://example.org/m.plist"
+        for words, request_type, keys in (
+            (
+                ("lock", "X", "--pin", "123456", "--message", "hi"),
+                "DeviceLock",
+                {"PIN": "123456", "Message": "hi"},
+            ),
+            (("wipe", "X", "--pin", "123456"), "EraseDevice", {"PIN": "123456"}),
+            (("restart", "X"), "RestartDevice", {}),
+            (("restart", "X", "--ask"), "RestartDevice", {"NotifyUser": True}),
+            (("shutdown", "X"), "ShutDownDevice", {}),
+            (
+                ("remove-profile", "org.example.wifi", "X"),
+                "RemoveProfile",
+                {"Identifier": "org.example.wifi"},
+            ),
+            (("install-app", "361309726", "X"), "InstallApplication", {"iTunesStoreID": 361309726}),
+            (
+                ("install-app", "com.example.a", "X", "--removable"),
+                "InstallApplication",
+                {"Identifier": "com.example.a", "ManagementFlags": 1},
+            ),
+            (("install-app", url, "X"), "InstallApplication", {"ManifestURL": url}),
+            (
+                ("install-app", url, "X", "--mac-package"),
+                "InstallEnterpriseApplication",
+                {"ManifestURL": url},
+            ),
+            (
+                ("update-os", "X", "--version", "26.2"),
+                "ScheduleOSUpdate",
+                {"Updates": [{"InstallAction": "InstallASAP", "ProductVersion": "26.2"}]},
+            ),
+            (("lost-mode", "on", "X", "--message", "lost"), "EnableLostMode", {"Message": "lost"}),
+            (("lost-mode", "locate", "X"), "DeviceLocation", {}),
+            (("lost-mode", "sound", "X"), "PlayLostModeSound", {}),
+            (("lost-mode", "off", "X"), "DisableLostMode", {}),
+        ):
+            self.assertEqual(self.made(*words), (request_type, keys))
+        self.assertIn("OSVersion", self.made("info", "X")[1]["Queries"])
+
+    def test_a_profile_is_removed_by_its_file(self) -> None:
+        """Signed or not: the identifier is read from it."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "wifi.mobileconfig"
+            plain = plistlib.dumps({"PayloadIdentifier": "org.example.wifi"})
+            for content in (plain, b"0\x82signed" + plain + b"and more"):
+                path.write_bytes(content)
+                made = self.made("remove-profile", str(path), "X")
+                self.assertEqual(made[1], {"Identifier": "org.example.wifi"})
 
 
 class ReportTests(SynchronousTestCase):

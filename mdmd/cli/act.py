@@ -81,15 +81,15 @@ def _verb(
         parser.add_argument("id", metavar="ID", nargs="*")
     add_targets(parser)
     add_how(parser)
-    parser.set_defaults(run=lambda args: _send(args, keys))
+    parser.set_defaults(run=_send, makes=keys)
     return parser
 
 
-def _send(args: argparse.Namespace, keys: Keys) -> int:
+def _send(args: argparse.Namespace) -> int:
     from mdmd.errors import BadRequest
     from mdmd.mdm.catalogue.check import check_form
 
-    request_type, made = keys(args)
+    request_type, made = args.makes(args)
     given = {key: value for key, value in made.items() if value is not None}
     faults = () if args.force else check_form(request_type, given).faults
     if faults:
