@@ -1,10 +1,13 @@
 """mdmctl: as a person types it, against a daemon's operators' door in a process of its own."""
 
+import contextlib
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -121,6 +124,64 @@ class VerbTests(CommandLine):
         statuses = [each["facts"].get("status") for each in self.data("events")]
         self.assertIn("Acknowledged", statuses)
         self.assertIn("mdm.Connect", self.mdmctl("events").stdout)
+
+
+class TerminalTests(CommandLine):
+    """On a terminal of its own."""
+
+    def on_terminal(self, *words: str) -> tuple[int, int]:
+        """Run it on a new terminal; give the process and our end."""
+        pid, end = pty.fork()
+        if pid == 0:
+            os.chdir(ROOT)
+            env = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+            os.execve(MDMCTL[0], [*MDMCTL, "--state", str(self.folder), *words], env)
+        self.addCleanup(os.close, end)
+        return pid, end
+
+    def until(self, end: int, text: bytes) -> bytes:
+        """Read what it shows until a text comes."""
+        seen = b""
+        while text not in seen:
+            seen += os.read(end, 65536)
+        return seen
+
+    def test_ctrl_c(self) -> None:
+        """Exit status 130, nothing said, the terminal as it was before."""
+        self.mdmctl("send", MAC, "DeviceInformation", "Queries=OSVersion")
+        for verb, shown in (("watch", b"Acknowledged"), ("top", b"mdmd 1.2.3")):
+            pid, end = self.on_terminal(verb, *(("--after", "1") if verb == "watch" else ()))
+            self.until(end, shown)
+            os.write(end, b"\x03")
+            rest = b""
+            with contextlib.suppress(OSError):
+                while more := os.read(end, 65536):
+                    rest += more
+            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 130, verb)
+            self.assertNotIn(b"mdmctl:", rest)
+            if verb == "top":
+                self.assertTrue(rest.endswith(b"\x1b[?25h\x1b[?1049l"), rest[-40:])
+
+    def test_q_leaves_top(self) -> None:
+        """As in every such program."""
+        pid, end = self.on_terminal("top")
+        self.until(end, b"mdmd 1.2.3")
+        os.write(end, b"q")
+        with contextlib.suppress(OSError):
+            while os.read(end, 65536):
+                pass
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+
+    def test_colour_and_width(self) -> None:
+        """Colour on a terminal only; a table is as wide as the terminal."""
+        pid, end = self.on_terminal("devices")
+        termios.tcsetwinsize(end, (24, 60))
+        seen = self.until(end, b"PHON").decode()
+        os.waitpid(pid, 0)
+        self.assertIn("\x1b[1mID", seen)
+        for line in seen.splitlines():
+            self.assertLessEqual(len(show.plain(line)), 60)
+        self.assertNotIn("\x1b", self.mdmctl("devices").stdout)
 
 
 class OperatorVerbTests(CommandLine):

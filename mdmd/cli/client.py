@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet import reactor as twisted_reactor
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.spread import pb
@@ -148,32 +148,33 @@ def run(args: argparse.Namespace, verb: Verb) -> int:
     from mdmd.cli.roads import reach
 
     outcome: list[int] = []
+    work: list[Deferred[None]] = []
 
     async def whole() -> int:
         return await verb(await reach(args)) or 0
 
     def finished(status: int) -> None:
-        outcome.append(status)
-        if reactor.running:
+        if not outcome:
+            outcome.append(status)
             reactor.stop()
 
     def failed(failure: Failure) -> None:
-        if not failure.check(CancelledError):
+        if not outcome:
             finished(_tell(failure))
-
-    work: list[Deferred[None]] = []
 
     def begin() -> None:
         work.append(Deferred.fromCoroutine(whole()).addCallbacks(finished, failed))
 
+    def stopping() -> None:
+        if not outcome:  # Ctrl-C: what is in `with` and `finally` has its turn
+            outcome.append(INTERRUPTED)
+            for each in work:
+                each.cancel()
+
+    reactor.addSystemEventTrigger("before", "shutdown", stopping)
     reactor.callWhenRunning(begin)
     reactor.run()
-    if outcome:
-        return outcome[0]
-    for each in work:  # Ctrl-C: what is in `with` and `finally` has its turn
-        each.addErrback(lambda _: None)
-        each.cancel()
-    return INTERRUPTED
+    return outcome[0]
 
 
 def _tell(failure: Failure) -> int:
