@@ -7,7 +7,7 @@ import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import AttributeOID
+from cryptography.x509.oid import AttributeOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -359,6 +359,12 @@ class Refusing(SynchronousTestCase):
         self.refused(_message(bytes(broken)), "badMessageCheck")
         nobody = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(KEY, hashes.SHA256())
         self.refused(_message(_der(nobody)), "badRequest")
+
+    def test_long_subject(self) -> None:
+        """A subject has some hundred bytes; what is far beyond is nobody's name."""
+        parts = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "x" * 60)] * 20
+        csr = x509.CertificateSigningRequestBuilder(x509.Name(parts)).sign(KEY, hashes.SHA256())
+        self.refused(_message(_der(csr)), "badRequest")
 
     def test_odd_subject(self) -> None:
         """A subject in a string type that no name may have is refused."""

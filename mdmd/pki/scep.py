@@ -34,6 +34,7 @@ from mdmd.pki.scep_wire import Header, MessageType, Status
 # A request is some 3 kB; one with long keys and chains stays well under this.
 LARGEST_MESSAGE = 64 * 1024
 
+_LONGEST_SUBJECT = 1024  # bytes; it is kept with each certificate
 _BMP_STRING = 30
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
 
@@ -335,6 +336,8 @@ def _read_csr(content: bytes) -> x509.CertificateSigningRequest:
         raise BadSCEP("the certificate request can't be read", "badMessageCheck") from error
     if not list(subject):
         raise BadSCEP("the certificate request names no subject")
+    if len(subject.public_bytes()) > _LONGEST_SUBJECT:
+        raise BadSCEP("the certificate request's subject is too long")
     return csr
 
 
