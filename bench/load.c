@@ -188,7 +188,7 @@ static void *work(void *it) {
 		} else {
 			status = session(w, &devices[n % count], mode == RESUME);
 		}
-		if (status == 200) { w->operations++; keep(w, now() - (rate ? heard : start)); }
+		if (status == 200) { w->operations++; keep(w, now() - (rate && mode != KEEPALIVE ? heard : start)); }
 		else if (status) w->refused++;
 		else if (silent) w->unheard++;
 		else w->failed++;

@@ -25,12 +25,24 @@ from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, fingerprint, key_pem, new_key
 from mdmd.pki.sealing import CA_KEY, Sealer
+from mdmd.store import keys
 from mdmd.store.store import Store
 from tests.blocking import BlockingLink, run
 from tests.daemonhelp import TOPIC, RunningDaemon
 
 SERVER_CORE, LOAD_CORE = "0", "1"
 SOURCE = Path(__file__).with_name("load.c")
+
+
+_COPY = """
+local from = ARGV[1]
+for at = 2, #ARGV do
+  local one = 'mdmd:{' .. ARGV[at] .. '}:'
+  for _, name in ipairs({'e', 'f', 'p'}) do redis.call('COPY', from .. name, one .. name) end
+  redis.call('SET', 'mdmd:pin:' .. redis.sha1hex(ARGV[at]) .. string.rep('0', 24), ARGV[at])
+  redis.call('ZADD', KEYS[1], 0, ARGV[at])
+end
+"""
 
 
 def udid(number: int) -> str:
@@ -142,6 +154,16 @@ class Stage:
             )
         )
 
+    def multiply(self, count: int) -> None:
+        """Make it ``count`` enrollments by copies of the first one; they have no certificates."""
+        for start in range(self.count, count, 1000):
+            numbers = range(start, min(start + 1000, count))
+            run(
+                self.link.call(
+                    "EVAL", _COPY, 1, keys.IDS, f"mdmd:{{{udid(0)}}}:", *map(udid, numbers)
+                )
+            )
+
     def enqueue(self, uuid: str, count: int | None = None) -> None:
         """Queue one command on the first ``count`` devices, all by default, past the daemon."""
         targets = [EnrollmentID(udid(n)) for n in range(self.count if count is None else count)]
@@ -150,6 +172,17 @@ class Stage:
     def _compile(self) -> None:
         flags = ("-O2", "-D_GNU_SOURCE", "-o", str(self._load), str(SOURCE))
         subprocess.run(["cc", *flags, "-lssl", "-lcrypto", "-lpthread"], check=True)
+
+    def used(self) -> int:
+        """Say how many bytes the store uses."""
+        lines = run(self.link.call("INFO", "memory")).decode().splitlines()
+        return int(next(each for each in lines if each.startswith("used_memory:")).split(":")[1])
+
+    def resident(self) -> int:
+        """Say how many bytes of memory the daemon has."""
+        assert self.daemon.process is not None
+        lines = Path(f"/proc/{self.daemon.process.pid}/status").read_text().splitlines()
+        return int(next(each for each in lines if each.startswith("VmRSS:")).split()[1]) * 1024
 
     # -- measuring ------------------------------------------------------------------
 

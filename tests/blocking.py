@@ -27,7 +27,7 @@ class BlockingLink:
             raise ScriptError(code, text)
         return reply
 
-    async def script(self, name: str, keys: Sequence[bytes], args: Sequence[Word] = ()) -> Any:
+    async def script(self, name: str, keys: Sequence[Word], args: Sequence[Word] = ()) -> Any:
         script = script_named(name)
         try:
             return await self.call("EVALSHA", script.sha, len(keys), *keys, *args)

@@ -23,8 +23,8 @@ from mdmd.store.events import Events
 from mdmd.store.link import ScriptError
 from mdmd.store.subject import Tools, Word
 
-ENQUEUE_AT_ONCE = 200  # targets in one script call: some 2 ms of the store's time
-IN_FLIGHT = 2  # such calls at the same time; device requests go in between
+ENQUEUE_AT_ONCE = 100  # targets in one script call: some 1 ms of the store's time
+IN_FLIGHT = 8  # such calls at the same time: they share a write to disk
 LIST_AT_ONCE = 500
 READ_AT_ONCE = 200
 CANCEL_AT_ONCE = 100
@@ -63,19 +63,21 @@ class Fleet:
         batches = [
             targets[at : at + ENQUEUE_AT_ONCE] for at in range(0, len(targets), ENQUEUE_AT_ONCE)
         ]
-        answers: list[Enqueued] = []
+        if not batches:
+            return []
         body = self._tools.payloads.seal(command.raw, keys.command(command.uuid), _LARGE_BODY)
         # The first goes alone: after it the body is there, or refused.
-        if batches:
-            answers += await self._enqueue(frame, batches[0], body, body)
-        for at in range(1, len(batches), IN_FLIGHT):
-            together = [
-                Deferred.fromCoroutine(self._enqueue(frame, batch, b"", body))
-                for batch in batches[at : at + IN_FLIGHT]
-            ]
-            for some in await gatherResults(together, consumeErrors=True):
-                answers += some
-        return answers
+        answers = [await self._enqueue(frame, batches[0], body, body)]
+        answers += [[] for _ in batches[1:]]
+        left = iter(range(1, len(batches)))
+
+        async def one_after_the_other() -> None:
+            for at in left:
+                answers[at] = await self._enqueue(frame, batches[at], b"", body)
+
+        together = [Deferred.fromCoroutine(one_after_the_other()) for _ in range(IN_FLIGHT)]
+        await gatherResults(together, consumeErrors=True)
+        return [outcome for batch in answers for outcome in batch]
 
     def _frame(
         self, command: Command, policy: Policy, targets: Sequence[EnrollmentID]
@@ -113,10 +115,13 @@ class Fleet:
     ) -> list[Enqueued]:
         before, after = frame
         kind = after[-3]
-        names = [keys.COMMANDS + bytes(before[0]), keys.SEQUENCE]  # type: ignore[arg-type]
+        names: list[Word] = [
+            keys.COMMANDS + bytes(before[0]),  # type: ignore[arg-type]
+            keys.SEQUENCE,
+        ]
         members = []
         for one in batch:
-            names += (keys.record(one), keys.queue(one), keys.work(one))
+            names += keys.of_target(one)
             if kind:
                 names += (keys.sent(one), keys.results(one), keys.kinds(one))
             members.append(keys.member(one))

@@ -219,6 +219,14 @@ def work(enrollment: EnrollmentID) -> bytes:
     return WORK[zlib.crc32(enrollment.device.encode()) % WORK_SHARDS]
 
 
+def of_target(enrollment: EnrollmentID) -> tuple[str, str, bytes]:
+    """Name record, queue and work shard at once: an enqueue asks for those of a million."""
+    device, channel = enrollment.device, enrollment.channel
+    end = f":{channel}" if channel else ""
+    shard = WORK[zlib.crc32(device.encode()) % WORK_SHARDS]
+    return f"mdmd:{{{device}}}:e{end}", f"mdmd:{{{device}}}:q{end}", shard
+
+
 # -- encodings -----------------------------------------------------------------
 
 _UUID = r"{0}{{8}}-{0}{{4}}-{0}{{4}}-{0}{{4}}-{0}{{12}}"

@@ -125,7 +125,7 @@ class Link:
         """Say whether a command would leave at once."""
         return self._wire is not None and self._wire.up
 
-    async def script(self, name: str, keys: Sequence[bytes], args: Sequence[Word] = ()) -> Any:
+    async def script(self, name: str, keys: Sequence[Word], args: Sequence[Word] = ()) -> Any:
         """
         Run ``scripts/NAME.lua`` in one round trip; one more when the server forgot it.
 

@@ -93,7 +93,7 @@ class Tools:
         """Milliseconds since the epoch."""
         return int(self.clock.seconds() * 1000)
 
-    async def change(self, script: str, names: Sequence[bytes], args: Sequence[Word]) -> Any:
+    async def change(self, script: str, names: Sequence[Word], args: Sequence[Word]) -> Any:
         """
         Run a script that uses ``_frame``: the event stream, the time and the limits go first.
 

@@ -19,14 +19,14 @@ if not_before then score = score + LATER end
 local each = kind == '' and 3 or 6
 local answers, queued = {}, 0
 
+-- When to push; those of a shard are written together.
+local due = {}
+local how = not_before and 'LT' or delay and 'NX' or nil
 local function wake(work, member, first_push)
-  if not_before then
-    redis.call('ZADD', work, 'LT', not_before, member)
-  elseif delay then
-    redis.call('ZADD', work, 'NX', delay, member)
-  else
-    redis.call('ZADD', work, math.max(now, tonumber(first_push or 0)), member)
-  end
+  local all = due[work] or {}
+  due[work] = all
+  all[#all + 1] = not_before or delay or math.max(now, tonumber(first_push or 0))
+  all[#all + 1] = member
 end
 
 -- Makes way for the new one; answers false if the old one has to stay.
@@ -48,17 +48,21 @@ for at = 1, (#KEYS - 3) / each do
   local known = redis.call('HMGET', record, 'enabled', 'last', 'first_push')
   if not known[1] then
     answers[at] = 'u'
-  elseif known[2] == uuid or redis.call('ZSCORE', queue, uuid) then
+  elseif known[2] == uuid or (kind ~= '' and redis.call('ZSCORE', queue, uuid)) then
     answers[at] = 'd'
   elseif kind ~= '' and not make_way(queue, sent, results, kinds) then
     answers[at] = 'p'
+  elseif redis.call('ZADD', queue, 'NX', score, uuid) == 0 then
+    answers[at] = 'd'
   else
-    redis.call('ZADD', queue, score, uuid)
     if kind ~= '' then redis.call('HSET', kinds, kind, uuid) end
     queued = queued + 1
     answers[at] = known[1] == '1' and 'q' or 'D'
     if known[1] == '1' then wake(work, ARGV[20 + at], known[3]) end
   end
+end
+for work, all in pairs(due) do
+  if how then redis.call('ZADD', work, how, unpack(all)) else redis.call('ZADD', work, unpack(all)) end
 end
 if queued > 0 then
   if not digest then
