@@ -116,7 +116,8 @@ class Stage:
         self.daemon.start()
         self.link = BlockingLink(str(self.daemon.state / "store" / "store.sock"))
         self.sealer = Sealer((self.daemon.state / "sealing.key").read_bytes())
-        self.store = Store(self.link, self.sealer, _Wall())
+        self.clock = _Wall()
+        self.store = Store(self.link, self.sealer, self.clock)
         self._enroll()
         self._compile()
 
@@ -213,7 +214,15 @@ class Stage:
         """
         words = [
             *(*pinned(LOAD_CORE), self._load, how, "127.0.0.1", self.daemon.port, threads),
-            *(seconds, limit, self.folder, first, count or self.count, self.folder / "udids", rate),
+            *(
+                seconds,
+                limit,
+                self.folder,
+                first,
+                self.count if count is None else count,
+                self.folder / "udids",
+                rate,
+            ),
         ]
         with subprocess.Popen(
             list(map(str, words)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
