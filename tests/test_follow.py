@@ -2,11 +2,15 @@
 
 import plistlib
 import tempfile
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from mdmd.assembly.following import passed_over
 from mdmd.errors import BadRequest, NotHere
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.follow import BATCH, Follower
@@ -38,14 +42,13 @@ class FollowCase(StoreCase):
         self.reactions = [learner.react]
         self.follower = self.follow("one")
 
-    def follow(self, who: str) -> Follower:
-        return Follower(
-            "t",
-            who,
-            self.store.following,
-            self.reactions,
-            lambda event, _: self.failures.append(event),
-        )
+    def failed(self, event: Event, _: Exception) -> None:
+        self.failures.append(event)
+
+    def follow(
+        self, who: str, failed: Callable[[Event, Exception], None] | None = None
+    ) -> Follower:
+        return Follower("t", who, self.store.following, self.reactions, failed or self.failed)
 
     async def offload(self, work):
         self.offloaded += 1
@@ -127,6 +130,27 @@ class LearnTests(FollowCase):
         )
         await self.all_steps()
         self.assertEqual(await self.fields(mac), {})
+
+    async def test_it_goes_on_after_a_stop(self) -> None:
+        """What was cut short by the end of the daemon is dealt with by the next one."""
+        mac = await self.enrolled()
+        await self.all_steps()
+        await self.answer(mac, "DeviceInformation", QueryResponses={"OSVersion": "15.1"})
+        learn, begun = self.reactions[0], Deferred()
+
+        async def slow(event: Event) -> None:
+            if event.facts.get("status") == "Acknowledged":
+                reactor.callLater(0, begun.callback, None)  # type: ignore[attr-defined]
+                await Deferred()
+
+        self.reactions[0] = slow
+        stopped = Deferred.fromCoroutine(self.follow("one", passed_over).step())
+        await begun
+        stopped.cancel()
+        await self.assertFailure(stopped, CancelledError)
+        self.reactions[0] = learn
+        await self.all_steps()
+        self.assertEqual(await self.fields(mac), {"OSVersion": "15.1"})
 
     async def test_it_goes_on_after_a_crash(self) -> None:
         """Another daemon takes over when the lease ends, from the same place; nothing is lost."""

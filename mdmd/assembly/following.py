@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -63,7 +64,7 @@ async def follow_events(
         await _every(reactor, stack, "refresh", _DUE_EVERY, refresher.round)
     await _every(reactor, stack, "limits", _DUE_EVERY, Limits(store.limits, waker).round)
     who = f"{os.getpid()}-{secrets.token_hex(8)}"
-    follower = Follower("inventory", who, store.following, reactions, _failed, Learner.wants)
+    follower = Follower("inventory", who, store.following, reactions, passed_over, Learner.wants)
     await _every(reactor, stack, "inventory", _EVENTS_EVERY, follower.step)
 
 
@@ -79,5 +80,12 @@ async def _every(
     await rounds.start()
 
 
-def _failed(event: Event, _: Exception) -> None:
+def passed_over(event: Event, error: Exception) -> None:
+    """
+    Say that a reaction failed.
+
+    :raises CancelledError: it was only cut short, and comes again.
+    """
+    if isinstance(error, CancelledError):
+        raise error
     log.failure("nothing could follow from {event}", event=event.id, topic=event.topic)

@@ -27,7 +27,7 @@ class Follower:
     :param name: of the place in the store.
     :param who: tells this daemon from the others.
     :param failed: is told of a reaction that raised; the event is passed over,
-        or it would stop all that come after it.
+        or it would stop all that come after it. If it raises, it is not.
     :param wants: says by topic and facts of which events a reaction reads the
         message; the others come without it. None: of all.
     """
