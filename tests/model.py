@@ -29,6 +29,8 @@ class Line:
     first_not_now: int | None = None
     last_not_now: int | None = None
     put_off: bool = False  # NotNow'd, and no other report ended that
+    not_before: int | None = None
+    later: bool = False  # until then
 
     @property
     def parked(self) -> bool:
@@ -54,6 +56,7 @@ class Enrollment:
     first_push: int = 0
     next_push: int | None = None
     last: str | None = None  # the command that ended last
+    kinds: dict[str, str] = attrs.field(factory=dict)  # the newest command of each
     lines: list[Line] = attrs.field(factory=list)
     results: list[tuple[str, str, int]] = attrs.field(factory=list)  # uuid, status, attempts
     heard: list[tuple[str, bytes] | None] = attrs.field(factory=list)  # beside results
@@ -143,7 +146,7 @@ class Model:
             self.pins.pop(who, None)
 
     def _band(self, line: Line) -> int:
-        return 2 if line.parked else 1 if line.put_off else 0
+        return 3 if line.later else 2 if line.parked else 1 if line.put_off else 0
 
     def token_update(self, who: str, fingerprint: str, kind: str) -> int:
         self._check(who, fingerprint)
@@ -207,7 +210,7 @@ class Model:
                 line.not_now += 1
                 line.first_not_now = line.first_not_now or self.now
                 line.last_not_now = self.now
-                if not line.parked:
+                if not (line.parked or line.later):
                     line.state, line.put_off = "notnow", True
                 self._connected(who, status)
             nth = line.not_now
@@ -220,20 +223,32 @@ class Model:
             self._remember(it, uuid or "", "orphan", 0, (uuid or "", raw))
             self._connected(who, status)
         it.seen, it.pushes = self.now, 0
+        soonest = self._ripen(it)
         command = self._offer(who, it, skip=status == "NotNow")
-        if it.enabled and (command or self._pending(it)):
+        it.next_push = None
+        if it.enabled and (command or any(not (e.parked or e.later) for e in it.lines)):
             delay = self.repeat[min(1 if command else nth, len(self.repeat)) - 1]
-            it.next_push = self.now + delay
-        else:
-            it.next_push = None
+            it.next_push = min(self.now + delay, soonest or self.now + delay)
+        elif it.enabled:
+            it.next_push = soonest
         return command
+
+    def _ripen(self, it: Enrollment) -> int | None:
+        """Let in what is due; say when the next one is."""
+        for line in it.lines:
+            line.later = line.later and (line.not_before or 0) > self.now
+        return min((line.not_before or 0 for line in it.lines if line.later), default=None)
 
     def _connected(self, who: str, status: str) -> None:
         self.events.append(("mdm.Connect", who, status))
 
     def _offer(self, who: str, it: Enrollment, skip: bool) -> str | None:
         while True:
-            able = [line for line in it.lines if not line.parked and not (skip and line.put_off)]
+            able = [
+                line
+                for line in it.lines
+                if not (line.parked or line.later) and not (skip and line.put_off)
+            ]
             if not able:
                 return None
             line = min(able, key=lambda line: line.place)
@@ -287,6 +302,9 @@ class Model:
         expires: int | None,
         max_attempts: int | None,
         wake: bool,
+        not_before: int | None = None,
+        kind: str = "",
+        replaces: bool = False,
     ) -> list[Enqueued]:
         if uuid in self.live() and self.bodies[uuid] != body:
             raise Conflict
@@ -296,30 +314,54 @@ class Model:
         )
         if known:
             expires, max_attempts = known.expires, known.max_attempts
+            not_before = known.not_before
         self.bodies[uuid] = body
         self.sequence += 1
         outcomes = [
-            self._enqueue(Line(uuid, priority, self.sequence, expires, max_attempts), who, wake)
+            self._enqueue(
+                Line(
+                    *(uuid, priority, self.sequence, expires, max_attempts),
+                    not_before=not_before,
+                    later=not_before is not None and not_before > self.now,
+                ),
+                *(who, wake, kind, replaces),
+            )
             for who in targets
         ]
         if any(each in (Enqueued.QUEUED, Enqueued.DISABLED) for each in outcomes):
             self.events.append(("mdmd.Enqueued", targets[0] if len(targets) == 1 else "", ""))
         return outcomes
 
-    def _enqueue(self, line: Line, who: str, wake: bool) -> Enqueued:
+    def _enqueue(self, line: Line, who: str, wake: bool, kind: str, replaces: bool) -> Enqueued:
         it = self.one.get(who)
         if it is None:
             return Enqueued.UNKNOWN
         if it.last == line.uuid or any(each.uuid == line.uuid for each in it.lines):
             return Enqueued.DUPLICATE
+        if kind and not self._make_way(it, kind, replaces):
+            return Enqueued.PENDING
         it.lines.append(line)
+        if kind:
+            it.kinds[kind] = line.uuid
         if not it.enabled:
             return Enqueued.DISABLED
-        if wake:
+        if line.later:
+            assert line.not_before is not None
+            it.next_push = min(line.not_before, it.next_push or line.not_before)
+        elif wake:
             it.next_push = max(self.now, it.first_push)
         elif it.next_push is None:
             it.next_push = self.now + self.repeat[0]
         return Enqueued.QUEUED
+
+    def _make_way(self, it: Enrollment, kind: str, replaces: bool) -> bool:
+        old = next((each for each in it.lines if each.uuid == it.kinds.get(kind)), None)
+        if old is None or old.parked:
+            return True
+        if replaces and old.state != "sent":
+            it.lines.remove(old)
+            self._end(it, old, "superseded")
+        return replaces
 
     def cancel(self, who: str, uuid: str) -> None:
         it = self.one.get(who)

@@ -233,6 +233,8 @@ class StoreMachine(RuleBasedStateMachine):
         expires=st.sampled_from([None, None, 0, 60_000]),
         max_attempts=st.sampled_from([None, None, 1, 2]),
         wake=st.booleans(),
+        later=st.sampled_from([None, None, None, 0, 30_000, 7_200_000]),
+        kind=st.sampled_from(["", "", "", "lock", "info"]),
     )
     def enqueue(
         self,
@@ -243,15 +245,20 @@ class StoreMachine(RuleBasedStateMachine):
         expires: int | None,
         max_attempts: int | None,
         wake: bool,
+        later: int | None = None,
+        kind: str = "",
     ) -> None:
         body = f"<plist>{uuid} {variant}</plist>".encode()
         until = None if expires is None else self.model.now + expires
-        policy = Policy(priority, until, max_attempts, wake)
+        not_before = None if later is None else self.model.now + later
+        extra = (not_before, kind, kind == "info")  # of "info" a new one replaces the old
+        policy = Policy(priority, until, max_attempts, wake, *extra)
         self.touched = str(whom[0])
         self.same(
             lambda: run(self.store.fleet.enqueue(Command(uuid, "T", body), whom, policy)),
             lambda: self.model.enqueue(
-                uuid, body, list(map(str, whom)), priority, until, max_attempts, wake
+                *(uuid, body, list(map(str, whom)), priority, until, max_attempts, wake),
+                *extra,
             ),
         )
 
@@ -357,6 +364,7 @@ def _shown(line: Any) -> tuple[object, ...]:
         *(line.uuid, line.priority, line.sequence, line.state, line.attempts, line.last_sent),
         line.not_now if model else line.not_now_count,
         *(line.first_not_now, line.last_not_now, line.expires, line.max_attempts),
+        line.not_before,
     )
 
 

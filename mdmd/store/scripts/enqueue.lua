@@ -13,7 +13,9 @@ if digest and digest ~= ARGV[10] then return redis.error_reply('BODY another') e
 if not digest and ARGV[11] == '' then return redis.error_reply('NOBODY here') end
 local score = tonumber(ARGV[12]) + redis.call('INCR', KEYS[3])
 local delay = ARGV[15] ~= '' and now + tonumber(ARGV[15])
-local not_before, kind, replaces = tonumber(ARGV[17]), ARGV[18], ARGV[19] == '1'
+local kind, replaces = ARGV[18], ARGV[19] == '1'
+-- What the first enqueue of a command said of it holds for all.
+local not_before = tonumber(digest and redis.call('HGET', command, 'not_before') or not digest and ARGV[17] or nil)
 if not_before and not_before <= now then not_before = nil end
 if not_before then score = score + LATER end
 local each = kind == '' and 3 or 6
