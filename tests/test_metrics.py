@@ -158,6 +158,8 @@ class DaemonTests(SynchronousTestCase):
         self.assertEqual(found["mdmd_work"], 1)
         self.assertEqual(found["mdmd_store_up"], 1)
         self.assertEqual(found['mdmd_connections{door="site"}'], 1)
+        # One for the certificate, one for the device.
+        self.assertEqual(found['mdmd_connections_opened_total{door="site"}'], 2)
         self.assertGreater(found['mdmd_certificate_end_seconds{kind="site",name="site"}'], 0)
 
     def test_key(self) -> None:

@@ -261,6 +261,27 @@ class UnitTests(SynchronousTestCase):
             about_ours = [line for line in ran.stderr.splitlines() if "mdmd" in line]
             self.assertEqual((ran.returncode, about_ours), (0, []), ran.stderr)
 
+    def test_account_and_folders(self) -> None:
+        """systemd's own programs make account and folders of our files."""
+        programs = [shutil.which(each) for each in ("systemd-sysusers", "systemd-tmpfiles")]
+        if os.getuid() != 0 or None in programs:
+            self.skipTest("only root, with systemd's programs, can make accounts")
+        sysusers, tmpfiles = programs
+        with tempfile.TemporaryDirectory() as root:
+            Path(root, "etc").mkdir()
+            for program, file in ((sysusers, "sysusers.d"), (tmpfiles, "tmpfiles.d")):
+                more = ["--create"] if program == tmpfiles else []
+                ran = subprocess.run(
+                    [str(program), f"--root={root}", *more, str(UNITS / file / "mdmd.conf")],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                self.assertEqual(ran.returncode, 0, ran.stderr)
+            self.assertIn("mdmd:", Path(root, "etc/passwd").read_text())
+            self.assertEqual(Path(root, "var/lib/mdmd").stat().st_mode & 0o777, 0o750)
+            self.assertEqual(Path(root, "etc/mdmd").stat().st_mode & 0o777, 0o750)
+
     def test_score(self) -> None:
         """systemd-analyze security: 2.0 or below."""
         if ANALYZE is None:

@@ -141,9 +141,14 @@ class Metrics:
             *("mdmd_connections", "Open connections.", ["door"]),
             {(name,): count() for name, count in self.connections.items()},
         )
+        counts = {door: dict(ask()) for door, ask in self.sites.items()}
+        yield _count(
+            *("mdmd_connections_opened", "Connections opened: handshakes, with TLS.", ["door"]),
+            {(door,): each.pop("opened", 0) for door, each in counts.items()},
+        )
         yield _count(
             *("mdmd_connections_refused", "Connections cut or turned away.", ["door", "why"]),
-            {(door, why): n for door, ask in self.sites.items() for why, n in ask().items()},
+            {(door, why): n for door, each in counts.items() for why, n in each.items()},
         )
         yield _count(
             *("mdmd_pushes", "Pushes by what APNs said.", ["topic", "decision", "reason"]),

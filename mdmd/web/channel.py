@@ -152,6 +152,7 @@ class Channel(TwistedProtocol):
     def connectionMade(self) -> None:
         """Begin to count and to watch."""
         self.site.channels.add(self)
+        self.site.counts.opened += 1
         self.transport.registerProducer(self, True)
         self._enter(_Phase.RESTING, self.site.limits.request_timeout)
         self._watch()
@@ -163,6 +164,7 @@ class Channel(TwistedProtocol):
             self._timer.cancel()
             self._timer = None
         if isinstance(reason.value, SSL.Error):
+            self.site.counts.tls_failed += 1
             log.info(
                 "TLS with {peer} failed: {reason}",
                 peer=self.host(),
@@ -429,6 +431,8 @@ class Channel(TwistedProtocol):
 class Counts:
     """What happened at a site since it started, for the metrics."""
 
+    opened: int = 0  # connections; each is a TLS handshake, where there is TLS
+    tls_failed: int = 0  # handshakes that failed, and TLS that broke later
     turned_away: int = 0  # connections beyond the limit
     cut: int = 0  # requests that did not end in time
     bad: int = 0  # requests refused before they were read
