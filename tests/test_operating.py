@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import time
 from unittest import SkipTest
@@ -135,6 +136,23 @@ class OperatingTests(SynchronousTestCase):
         self.assertIn("connections:\n  manhole: 1", done.stdout)
         lines = [each for each in self.daemon.ask("audit") if each["what"] == "manhole"]
         self.assertEqual((lines[0]["who"], lines[0]["facts"]["line"]), ("kim", "stats()"))
+
+    def test_a_flood_at_the_operators_doors(self) -> None:
+        """Hundreds of silent connections at each: devices and operators are served all the same."""
+        flood = []
+        for _ in range(600):
+            flood.append(socket.socket(socket.AF_UNIX))
+            flood[-1].connect(str(self.daemon.state / "mdmd.sock"))
+        for port in (self.tls_port, self.daemon.ssh_port):
+            flood += [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+        try:
+            begun = time.monotonic()
+            self.assertEqual(self.device.connect("Idle")[0], 200)
+            self.assertLess(time.monotonic() - begun, 5)
+            self.assertEqual(len(self.daemon.ask("devices", "--limit", "1")), 1)
+        finally:
+            for each in flood:
+                each.close()
 
     def test_completion_knows_serial_numbers(self) -> None:
         """As the store has them in order."""

@@ -95,8 +95,12 @@ def _ask(stdin: bool) -> str:
     else:
         from getpass import getpass
 
-        password = getpass("New password: ")
-        if getpass("Again: ") != password:
+        try:
+            password = getpass("New password: ")
+            again = getpass("Again: ")
+        except EOFError:
+            raise BadRequest("no terminal to ask on; --stdin reads the password") from None
+        if again != password:
             raise BadRequest("the two are not the same")
     if not password:
         raise BadRequest("an empty password; --none takes it away")

@@ -113,7 +113,13 @@ def _host_and_port(text: str) -> tuple[str, int]:
 
 
 def _password(server: str) -> str:
-    return os.environ.get(PASSWORD) or getpass.getpass(f"Password for {server}: ")
+    given = os.environ.get(PASSWORD)
+    if given:
+        return given
+    try:
+        return getpass.getpass(f"Password for {server}: ")
+    except EOFError:
+        raise BadRequest(f"a password is needed: ${PASSWORD}, or a terminal to ask on") from None
 
 
 def _trust(ca: str | None) -> Any:

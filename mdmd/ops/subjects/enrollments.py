@@ -8,7 +8,7 @@ from mdmd.ops import records
 from mdmd.ops.desk import Desk
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
-from mdmd.ops.wire import LARGEST_PAGE, PAGE
+from mdmd.ops.wire import LARGEST_PAGE, LARGEST_RECORDS, PAGE
 
 _STREAM_ID = re.compile(r"[0-9]{1,19}(?:-[0-9]{1,19})?", re.ASCII)
 
@@ -25,14 +25,14 @@ async def find(desk: Desk, text: str) -> EnrollmentID:
     return found
 
 
-def page_size(limit: int) -> int:
+def page_size(limit: int, most: int = LARGEST_PAGE) -> int:
     """
     Check how much a caller wants at once.
 
     :raises BadRequest: none, or too much.
     """
-    if not 1 <= limit <= LARGEST_PAGE:
-        raise BadRequest(f"limit is expected to be 1 to {LARGEST_PAGE}")
+    if not 1 <= limit <= most:
+        raise BadRequest(f"limit is expected to be 1 to {most}")
     return limit
 
 
@@ -59,7 +59,7 @@ class Enrollments(Subject):
 
         The last page is the one shorter than ``limit``.
         """
-        found = await self.desk.fleet.enrollments(after, page_size(limit))
+        found = await self.desk.fleet.enrollments(after, page_size(limit, LARGEST_RECORDS))
         return [records.enrollment(each) for each in found]
 
     @method(Role.VIEWER)
