@@ -162,7 +162,7 @@ class ExportTests(MovingCase):
             ["age", "-d", "-i", key, sealed], check=True, capture_output=True
         ).stdout
         self.assertEqual([json.loads(each) for each in opened.splitlines()], self.plain(daemon))
-        self.assertEqual(self.imported(daemon, f"--identity={key}", str(sealed))["same"], 1)
+        self.assertEqual(self.imported(daemon, f"--key={key}", str(sealed))["same"], 1)
 
 
 class MigrationTests(MovingCase):

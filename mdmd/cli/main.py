@@ -47,6 +47,7 @@ GROUPS = (
     "server",
     "webhooks",
     "moving",
+    "backup",
     "completion",
 )
 

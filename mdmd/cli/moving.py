@@ -28,7 +28,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         ),
     )
     export.add_argument("file", metavar="FILE", type=Path)
-    _declare_sealing(export)
+    declare_sealing(export)
     export.set_defaults(run=_export)
     import_ = subparsers.add_parser(
         "import",
@@ -42,11 +42,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     import_.add_argument("source", metavar="[nanomdm|micromdm] PATH", nargs="+")
     import_.add_argument("--dry-run", action="store_true", help="only say what would happen")
     import_.add_argument("--topic", default="", help="the push topic, for MicroMDM")
-    _declare_opening(import_)
+    declare_opening(import_)
     import_.set_defaults(run=_import)
 
 
-def _declare_sealing(parser: argparse.ArgumentParser) -> None:
+def declare_sealing(parser: argparse.ArgumentParser) -> None:
+    """Declare whom a file is sealed for."""
     parser.add_argument(
         "--recipient",
         metavar="KEY",
@@ -58,9 +59,11 @@ def _declare_sealing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plain", action="store_true", help="do not seal: secrets in clear")
 
 
-def _declare_opening(parser: argparse.ArgumentParser) -> None:
+def declare_opening(parser: argparse.ArgumentParser) -> None:
+    """Declare what opens a file."""
     parser.add_argument(
-        "--identity",
+        "--key",
+        dest="keys",
         metavar="FILE",
         action="append",
         default=[],

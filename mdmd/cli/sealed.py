@@ -31,8 +31,8 @@ def openers(args: argparse.Namespace, needed: bool) -> list[Passphrase | Identit
     """
     if not needed:
         return []
-    if args.identity:
-        return [key for path in args.identity for key in read_identities(path.read_text())]
+    if args.keys:
+        return [key for path in args.keys for key in read_identities(path.read_text())]
     return [Passphrase(_passphrase(args.passphrase_file, twice=False))]
 
 

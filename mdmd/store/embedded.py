@@ -204,6 +204,9 @@ def configuration(folder: Path, socket: Path, fsync: str) -> str:
             f"appendfsync {fsync}",
             "aof-load-truncated yes",
             "maxmemory-policy noeviction",
+            # For a backup, which reads the data as a replica does: at once, and not by a file.
+            "repl-diskless-sync yes",
+            "repl-diskless-sync-delay 0",
         )
     )
 

