@@ -7,6 +7,7 @@ import plistlib
 import shutil
 import struct
 import tempfile
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -183,6 +184,16 @@ class ShelfTests(ShelfCase):
         self.assertRaises(NotHere, self.shelf.finish, first)
         self.assertEqual(len(list((self.folder / "apps").iterdir())), 8)
         self.assertEqual(self.shelf.show(), [])
+
+    def test_what_a_dead_daemon_left_is_removed(self) -> None:
+        """A day later; an upload of another daemon that lives is left alone."""
+        shelved = self.put(ipa())
+        self.shelf.append("", b"x")
+        later = int((time.time() + 90_000) * 1000)
+        Shelf(self.folder / "apps", "https://x", lambda: int(time.time() * 1000))
+        self.assertEqual(len(list((self.folder / "apps").iterdir())), 2)
+        Shelf(self.folder / "apps", "https://x", lambda: later)
+        self.assertEqual([each.name for each in (self.folder / "apps").iterdir()], [shelved.token])
 
     def test_tokens_are_no_paths(self) -> None:
         """Nothing outside the shelf can be named."""

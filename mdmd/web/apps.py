@@ -7,6 +7,7 @@ The shelf: apps that we serve to devices, each under a path that nobody can gues
 ====================================  ===========================================
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ from mdmd.web.respond import Answer, Edge, Facts, Refusal, method_not_allowed, w
 
 MOST = 16 << 30  # bytes of an app
 UPLOADS = 8  # at the same time
+LEFT_AFTER = 86_400  # seconds until an upload without an end is removed
 PIECE = 64 << 10  # bytes read at once
 
 _TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -95,6 +97,15 @@ class Shelf:
         self._url = public_url.rstrip("/")
         self._now = now
         self._uploads: dict[str, _Upload] = {}
+        self._clean()
+
+    def _clean(self) -> None:
+        """Remove what a daemon that died left half done; another one's uploads are younger."""
+        oldest = self._now() / 1000 - LEFT_AFTER
+        for each in self._folder.glob(".*"):
+            with contextlib.suppress(OSError):
+                if each.stat().st_mtime < oldest:
+                    shutil.rmtree(each) if each.is_dir() else each.unlink()
 
     def append(self, upload: str, piece: bytes) -> str:
         """
