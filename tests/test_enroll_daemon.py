@@ -402,14 +402,35 @@ class OpenTests(DaemonCase):
         _, told = self.daemon.api("GET", f"/v1/results/{device.udid}")
         self.assertEqual([each["status"] for each in told["results"]], ["Acknowledged"])
 
+    def twin(self) -> RunningDaemon:
+        """Another daemon on the same store, with the same CA."""
+        twin = RunningDaemon(redis=self.daemon.store_url)
+        self.addCleanup(twin.close)
+        for name in ("ca", "tls", "sealing.key", "scep.challenge"):
+            source, target = self.daemon.state / name, twin.state / name
+            if source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True)
+            else:
+                shutil.copy(source, target)
+        twin.start()
+        return twin
+
     def test_revoked(self) -> None:
-        """From the moment that mdmctl says so the device is refused, by each kind of request."""
+        """From the moment that mdmctl says so the device is refused, by every daemon."""
         device = self.daemon.device(UDID.format(2))
         device.enroll()
         self.assertEqual(device.connect(), (200, "", ""))
+        twin = self.twin()
+        there = HandDevice.with_identity(
+            twin,
+            device.udid,
+            certificates.load_certificate(device.certificate.read_bytes()),
+            certificates.load_key(device.key.read_bytes()),
+        )
+        self.assertEqual(there.connect(), (200, "", ""))
         said = self.daemon.mdmctl("ca", "revoke", device.udid, "--reason", "stolen")
         self.assertEqual((said.returncode, said.stdout), (0, "revoked\n"), said)
-        self.assertEqual(device.connect()[0], 403)
+        self.assertEqual((device.connect()[0], there.connect()[0]), (403, 403))
         self.assertEqual(device.check_in(MessageType="Authenticate", Topic=TOPIC)[0], 403)
         shown = self.daemon.ask("ca", "issued", self.serial(device))
         self.assertEqual((shown["enrollment"], shown["reason"]), (device.udid, "stolen"))
