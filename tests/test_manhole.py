@@ -93,7 +93,10 @@ class ManholeCase(SynchronousTestCase):
         cls.server.stdin.close()
         cls.server.wait(10)
         cls.server.stdout.close()
+        log = (cls.folder / "log").read_text()
         shutil.rmtree(cls.folder)
+        # Whatever the tests did, nothing was a bug of ours.
+        assert "Traceback" not in log, log[-5000:]
 
     @classmethod
     def new_key(cls, name: str) -> str:
@@ -123,7 +126,7 @@ class ManholeCase(SynchronousTestCase):
     def ssh(self, who: str, *more: str, script: str = "") -> "subprocess.CompletedProcess[str]":
         """Run ssh to its end."""
         return subprocess.run(
-            self.words(who, *more), input=script, capture_output=True, text=True, timeout=30
+            self.words(who, *more), input=script, capture_output=True, encoding="utf-8", timeout=30
         )
 
     def terminal(self, who: str = "boss") -> Terminal:
@@ -214,6 +217,12 @@ class CommandTests(ManholeCase):
         self.assertIn("C02XL0THJGH5", done.stdout)
         done = self.ssh("boss", 'd = device("C02XL0THJGH5"); (await d.record)["id"]')
         self.assertEqual(done.stdout, f"'{MAC}'\n")
+
+    def test_with_a_terminal(self) -> None:
+        """``ssh -t host COMMAND`` prints lines that begin at the left."""
+        words = self.words("boss", "-tt", "print('one\\ntwo')")
+        done = subprocess.run(words, capture_output=True, timeout=30, stdin=subprocess.DEVNULL)
+        self.assertEqual(done.stdout, b"one\r\ntwo\r\n")
 
     def test_errors(self) -> None:
         """A refusal is a line, a mistake a traceback of what was typed; the exit status is 1."""

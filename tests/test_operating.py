@@ -32,7 +32,10 @@ class OperatingTests(SynchronousTestCase):
 
     @classmethod
     def tearDownClass(cls) -> None:
+        cls.daemon.stop()
+        log = cls.daemon.log.read_text()
         cls.daemon.close()
+        assert "Traceback" not in log, log[-5000:]
 
     def mdmctl(
         self, *words: object, status: int = 0, stdin: str = "", password: str = ""

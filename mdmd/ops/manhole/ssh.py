@@ -9,6 +9,7 @@ To be served::
     manhole.close()
 """
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ from twisted.conch.avatar import ConchUser
 from twisted.conch.error import ConchError, ValidPublicKey
 from twisted.conch.interfaces import IConchUser, ISession
 from twisted.conch.ssh import factory, session, transport, userauth
-from twisted.conch.ssh.common import getNS
-from twisted.conch.ssh.connection import SSHConnection
+from twisted.conch.ssh.common import NS, getNS
+from twisted.conch.ssh.connection import (
+    MSG_CHANNEL_OPEN_FAILURE,
+    OPEN_ADMINISTRATIVELY_PROHIBITED,
+    SSHConnection,
+)
 from twisted.conch.ssh.keys import Key
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ISSHPrivateKey
@@ -100,6 +105,26 @@ class Channel(session.SSHSession):
         return 1
 
 
+class Connection(SSHConnection):
+    """What runs on a connection once somebody is in."""
+
+    transport: Any
+
+    def ssh_CHANNEL_OPEN(self, packet: bytes) -> None:
+        """Open a session; refuse anything else in one line, where Conch logs a traceback."""
+        kind, rest = getNS(packet)
+        if kind == b"session":
+            super().ssh_CHANNEL_OPEN(packet)
+            return
+        log.warn(
+            "the manhole has sessions only: {kind} refused",
+            kind=kind[:40].decode("ascii", "replace"),
+        )
+        (number,) = struct.unpack(">L", rest[:4])
+        answer = struct.pack(">2L", number, OPEN_ADMINISTRATIVELY_PROHIBITED)
+        self.transport.sendPacket(MSG_CHANNEL_OPEN_FAILURE, answer + NS(b"sessions only") + NS(b""))
+
+
 class User(ConchUser):
     """An admin on one connection: sessions and nothing else, no forwarding, no files."""
 
@@ -159,7 +184,7 @@ class SSHSession:
     def _connect(self, protocol: Any, proto: Any) -> None:
         self._protocol = protocol
         proto.makeConnection(_Input(protocol))
-        protocol.makeConnection(_Output(proto))
+        protocol.makeConnection(_Output(proto, self._width is not None))
 
     def _host(self) -> str:
         return str(getattr(self._user.conn.transport.transport.getPeer(), "host", "-"))
@@ -191,10 +216,14 @@ class _Input:
 class _Output:
     """A transport for the protocol: to the client's standard output."""
 
-    def __init__(self, proto: Any) -> None:
+    def __init__(self, proto: Any, terminal: bool) -> None:
         self._proto = proto
+        self._terminal = terminal
 
     def write(self, data: bytes) -> None:
+        # A terminal of ssh -t is raw at the other end.
+        if self._terminal:
+            data = data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         self._proto.outReceived(data)
 
     def loseConnection(self) -> None:
@@ -271,7 +300,7 @@ class Manhole(factory.SSHFactory):
     noisy = False
     services = {  # noqa: RUF012  (Conch's way to declare them)
         b"ssh-userauth": Authentication,
-        b"ssh-connection": SSHConnection,
+        b"ssh-connection": Connection,
     }
 
     def __init__(
