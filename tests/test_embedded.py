@@ -321,3 +321,24 @@ class DebianEmbeddedTests(EmbeddedTests):
     binary = Path(REDIS)
     if not REDIS:
         skip = "redis-server is not installed"
+
+
+class _Forbidding:
+    """The reactor, but for processes: none can be started."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+    def spawnProcess(self, *_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied", "/root/python3")
+
+
+class ForbiddenTests(EmbeddedCase):
+    async def test_says_why(self) -> None:
+        """Where nothing may be started the reason comes out, and everything is let go."""
+        store = EmbeddedStore(_Forbidding(), self.folder, binary=self.binary)
+        with self.assertRaisesRegex(PermissionError, "/root/python3"):
+            await store.start()
+        again = self.store()
+        await again.start()
+        await again.stop()

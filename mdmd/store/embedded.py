@@ -256,6 +256,8 @@ class _Server(ProcessProtocol):
 
     async def end(self, reactor: Any) -> None:
         """Ask it to end, wait, and kill it if it does not."""
+        if self.transport is None:
+            return  # it could not even be started; whoever tried has said so
         for name in ("TERM", "KILL"):
             if self.status is not None:
                 return
