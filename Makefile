@@ -60,9 +60,10 @@ lint: venv
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# Each part by itself too: make bench BENCH=session ARGS=--dry
+BENCH ?= session keepalive checkin push push_work enqueue memory start overload
 bench: venv
-	@$(BIN)/python -m bench.push
-	@$(BIN)/python -m bench.push_work
+	@for part in $(BENCH); do $(BIN)/python -m bench.$$part $(ARGS) || exit 1; done
 
 wheel: venv
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .

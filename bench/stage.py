@@ -29,6 +29,7 @@ from mdmd.store import keys
 from mdmd.store.store import Store
 from tests.blocking import BlockingLink, run
 from tests.daemonhelp import TOPIC, RunningDaemon
+from tests.storehelp import VALKEY
 
 SERVER_CORE, LOAD_CORE = "0", "1"
 SOURCE = Path(__file__).with_name("load.c")
@@ -100,7 +101,8 @@ class Stage:
         options: dict[str, str] | None = None,
         profile: str = "",
     ) -> None:
-        sections = {"mdmd": "log_file = bench.log"}
+        # The one that comes with mdmd: another machine may have another one, or none.
+        sections = {"mdmd": "log_file = bench.log", "store": f"binary = {VALKEY}"}
         for name, text in (options or {}).items():
             sections[name] = f"{sections.get(name, '')}\n{text}".strip()
         self.daemon = _Profiled(profile, options=sections)
