@@ -18,7 +18,7 @@ from mdmd.cli.client import NoDaemon, Remote
 from mdmd.cli.roads import connect
 from mdmd.errors import BadRequest, MdmdError, NotAllowed, NotHere, TooLarge
 from mdmd.ops import broker
-from mdmd.ops.blobs import Blobs
+from mdmd.ops.blobs import Blobs, Budget
 from mdmd.ops.method import Caller
 from mdmd.ops.operators import Role
 from mdmd.ops.pb import make_pb
@@ -112,6 +112,13 @@ class DoorTests(Served):
         port = await endpoint.listen(Factory.forProtocol(Shut))
         self.addCleanup(port.stopListening)
         await self.refused(connect(self.folder / "shut"), NoDaemon)
+
+    async def test_one_session_a_connection(self) -> None:
+        """Coming in again gives the same one: nobody piles sessions up."""
+        remote = await self.enter()
+        door = remote.session.broker.remoteForName("root")
+        again = await door.callRemote("enter", 1)
+        self.assertEqual(again.luid, remote.session.luid)
 
     async def test_another_version_is_refused(self) -> None:
         """A client of a later interface is told which one this is."""
@@ -400,6 +407,17 @@ class BlobTests(SynchronousTestCase):
             for _ in range(200):
                 blobs.append(number, bytes(PIECE))
         self.assertRaises(NotHere, blobs.read, number, 0)
+
+    def test_all_connections_together_are_bounded(self) -> None:
+        """Many connections can't do what one may not; one that ends gives back what it held."""
+        budget = Budget(3 * PIECE)
+        one, two = Blobs(budget), Blobs(budget)
+        one.append(0, bytes(PIECE))
+        two.append(0, bytes(PIECE))
+        one.append(1, bytes(PIECE))
+        self.assertRaises(TooLarge, two.append, 1, bytes(PIECE))
+        one.close()
+        self.assertEqual(budget.left, 3 * PIECE)
 
     def test_answers_that_nobody_fetches_are_forgotten(self) -> None:
         """Only the newest are kept."""

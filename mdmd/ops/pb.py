@@ -26,7 +26,7 @@ from twisted.spread import pb
 
 from mdmd import errors
 from mdmd.errors import BadRequest, ConfigError, InternalError, MdmdError, NotAllowed
-from mdmd.ops.blobs import Blobs
+from mdmd.ops.blobs import Blobs, Budget
 from mdmd.ops.broker import LARGEST, Broker, PlainValues
 from mdmd.ops.method import Caller
 from mdmd.ops.operators import Operator
@@ -89,10 +89,17 @@ class Session(pb.Referenceable):
     :param caller: says who they are now: their role may have changed since.
     """
 
-    def __init__(self, perspective: Perspective, caller: Callable[[], Caller]) -> None:
+    def __init__(
+        self, perspective: Perspective, name: str, caller: Callable[[], Caller], budget: Budget
+    ) -> None:
+        self.name = name
         self._perspective = perspective
         self._caller = caller
-        self._blobs = Blobs()
+        self._blobs = Blobs(budget)
+
+    def close(self) -> None:
+        """Free what the connection held."""
+        self._blobs.close()
 
     def remoteMessageReceived(self, broker: Any, message: str, args: Any, kw: Any) -> Any:
         """Take one call; the name is SUBJECT.METHOD, or one of the connection's own."""
@@ -171,6 +178,7 @@ class Connection(Broker):
     factory: Any  # a Doorway
     _hurry: Any
     _attempts = 0
+    _session: Session | None = None
 
     def connectionMade(self) -> None:
         """Count it in, and give it a time to say who it is."""
@@ -195,19 +203,35 @@ class Connection(Broker):
             raise NotAllowed("too many attempts on one connection")
 
     def let_in(self, operator: Operator, source: str) -> Session:
-        """Make the session of one who has been recognized."""
+        """
+        Make the session of one who has been recognized; a connection has one.
+
+        :raises BadRequest: somebody else is in already.
+        """
+        if self._session is not None:
+            if self._session.name != operator.name:
+                raise BadRequest(f"{self._session.name} is in on this connection")
+            return self._session
         if self._hurry.active():
             self._hurry.cancel()
         self.factory.known(self)
         self.largest = LARGEST
         operators = self.factory.perspective.desk.operators
         log.info("{operator} is here, from {source}", operator=operator.name, source=source)
-        return Session(self.factory.perspective, lambda: caller_now(operators, operator, source))
+        self._session = Session(
+            self.factory.perspective,
+            operator.name,
+            lambda: caller_now(operators, operator, source),
+            self.factory.budget,
+        )
+        return self._session
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
         """Count it out."""
         if self._hurry.active():
             self._hurry.cancel()
+        if self._session is not None:
+            self._session.close()
         self.factory.leave(self)
         super().connectionLost(reason)
 
@@ -223,6 +247,7 @@ class Doorway(pb.PBServerFactory):
         self.perspective = perspective
         self.reactor = reactor
         self._recognizes = recognizes
+        self.budget = Budget()
         self._connections: set[Connection] = set()
         self._strangers: dict[Connection, None] = {}  # the oldest first
 
