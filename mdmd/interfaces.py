@@ -8,7 +8,7 @@ round trip and one atomic step; it raises
 :class:`~mdmd.errors.StoreUnavailable` when the outcome is unknown.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import Any, Protocol
 
@@ -37,6 +37,10 @@ class Identity:
     not_after: int = 0  # epoch seconds
     not_before: int = 0
     expired: bool = False  # let in all the same, to fetch its renewal
+
+
+# What a story adds to the one log line of its request; never a secret.
+Notes = MutableMapping[str, object]
 
 
 # -- check-ins (flow/checkin asks the store) ---------------------------------

@@ -104,7 +104,7 @@ class ScriptedServer:
 class _Story:
     tell: Callable[[Identity, bytes], bytes]
 
-    async def answer(self, identity: Identity, body: bytes) -> bytes:
+    async def answer(self, identity: Identity, body: bytes, noted: object = None) -> bytes:
         return self.tell(identity, body)
 
 

@@ -74,6 +74,22 @@ class LoopTests(DaemonCase):
             [("B", "Error"), ("A", "Acknowledged")],
         )
 
+    def test_log(self) -> None:
+        """One line for each request says who it was, and what it was about."""
+        device = self.enrolled(17)
+        self.assertEqual(self.daemon.enqueue(device.udid, "LOGGED"), 200)
+        device.connect()
+        device.connect("Acknowledged", "LOGGED")
+        lines = [each for each in self.daemon.log.read_text().splitlines() if device.udid in each]
+        for words in (
+            ("/checkin 200", "message=Authenticate"),
+            ("/checkin 200", "message=TokenUpdate"),
+            ("/connect 200", "report=Idle", "given=DeviceInformation", "request="),
+            ("/connect 200", "report=Acknowledged", "command=LOGGED"),
+        ):
+            found = [each for each in lines if all(word in each for word in words)]
+            self.assertEqual(len(found), 1, (words, lines))
+
     def test_not_now(self) -> None:
         """Skipped while the device says NotNow, offered again in its place after that."""
         device = self.enrolled(2)

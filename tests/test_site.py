@@ -33,7 +33,7 @@ class FakeStory:
     gives: Any = b"<plist/>"
     asked: list[tuple[Identity, bytes]] = attrs.field(factory=list)
 
-    async def answer(self, identity: Identity, body: bytes) -> bytes:
+    async def answer(self, identity: Identity, body: bytes, noted: object = None) -> bytes:
         self.asked.append((identity, body))
         if isinstance(self.gives, BaseException):
             raise self.gives

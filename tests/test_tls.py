@@ -61,7 +61,7 @@ def write_device(folder: Path, name: str, ca: CertificateAuthority) -> x509.Cert
 class WhoAmI:
     """A story that answers with the identity it was given."""
 
-    async def answer(self, identity: Identity, body: bytes) -> bytes:
+    async def answer(self, identity: Identity, body: bytes, noted: object = None) -> bytes:
         return f"<{identity.fingerprint}>".encode()
 
 

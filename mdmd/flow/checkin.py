@@ -7,7 +7,7 @@ Each kind of check-in is one method below and one atomic step in the store.
 from collections.abc import Awaitable, Callable, Mapping
 
 from mdmd.errors import BadMessage, Gone, NoIdentity
-from mdmd.interfaces import Identity, IEnrollments, IWaker
+from mdmd.interfaces import Identity, IEnrollments, IWaker, Notes
 from mdmd.mdm import declarations, plist
 from mdmd.mdm.checkin import (
     Authenticate,
@@ -45,10 +45,11 @@ class CheckIns:
         self._accept_users = accept_users
         self._token_sources = token_sources or {}
 
-    async def answer(self, identity: Identity, body: bytes) -> bytes:
+    async def answer(self, identity: Identity, body: bytes, noted: Notes | None = None) -> bytes:
         """
         Take one check-in, return what the device expects (``b""`` for most).
 
+        :param noted: gets what the log is to tell: who, and which message.
         :raises BadMessage: it is no check-in we know; nothing was changed.
         :raises WrongIdentity: the certificate is not the one pinned to the device.
         :raises NoIdentity: it has expired.
@@ -58,6 +59,8 @@ class CheckIns:
         if identity.expired:
             raise NoIdentity("the client certificate has expired")
         message = decode_checkin(body)
+        if noted is not None:
+            noted["enrollment"], noted["message"] = str(message.enrollment), type(message).__name__
         match message:
             case Authenticate():
                 return await self._authenticate(identity, message)

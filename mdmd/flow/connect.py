@@ -9,7 +9,7 @@ offers next, what is parked, when to push again.
 from collections.abc import Awaitable, Callable
 
 from mdmd.flow.renew import is_renewal
-from mdmd.interfaces import Identity, IQueue
+from mdmd.interfaces import Identity, IQueue, Notes
 from mdmd.mdm.report import Report, decode_report
 
 LARGE = 1 << 20  # bytes; reading more than that holds up other devices
@@ -28,7 +28,7 @@ class Connect:
         self._queue = queue
         self._offload = offload
 
-    async def answer(self, identity: Identity, body: bytes) -> bytes:
+    async def answer(self, identity: Identity, body: bytes, noted: Notes | None = None) -> bytes:
         """
         Take one report, return the next command's plist, or ``b""``: nothing to do.
 
@@ -38,13 +38,19 @@ class Connect:
 
         An expired identity, where it is let in, gets its renewal only.
 
+        :param noted: gets what the log is to tell: who, what was reported, what was given.
         :raises BadMessage: it is no report at all; nothing was changed.
         :raises WrongIdentity: the certificate is not the one pinned to the device.
         """
         report = await self._decode(body)
+        noted = {} if noted is None else noted
+        noted["enrollment"], noted["report"] = str(report.enrollment), report.status.value
+        if report.command_uuid is not None:
+            noted["command"] = report.command_uuid
         command = await self._queue.report_and_next(report, identity)
         if command is None or (identity.expired and not is_renewal(command.uuid)):
             return b""
+        noted["given"] = command.request_type
         return command.raw
 
     async def _decode(self, body: bytes) -> Report:

@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mdmd.errors import BadCertificate, BadMessage, BadSCEP, MdmdError, NoIdentity, WrongIdentity
-from mdmd.interfaces import Identity
+from mdmd.interfaces import Identity, Notes
 from mdmd.mdm import plist
 from mdmd.mdm.enrollment import EnrollmentID, enrollment_id
 from mdmd.pki.scep import ScepAnswer
@@ -50,7 +50,7 @@ Refused = Callable[[str, str, EnrollmentID | None, str], Awaitable[None]]
 class Story(Protocol):
     """CheckIns and Connect of :mod:`mdmd.flow`."""
 
-    async def answer(self, identity: Identity, body: bytes) -> bytes:
+    async def answer(self, identity: Identity, body: bytes, noted: Notes | None = None) -> bytes:
         """Take one message of a device, return what it gets."""
 
 
@@ -179,7 +179,7 @@ class _Device:
             identity = self.identities.identify(request, body)
             fingerprint = identity.fingerprint
             facts["identity"] = fingerprint[:16]
-            return _document(await story.answer(identity, body))
+            return _document(await story.answer(identity, body, facts))
         except (BadMessage, NoIdentity, BadCertificate, WrongIdentity) as error:
             claimed = _claimed(body)
             if claimed is not None:
