@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from mdmd.ops.wire import LARGEST_PAGE
+
 if TYPE_CHECKING:
     from mdmd.cli.client import Remote
 
@@ -12,6 +14,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     events = subparsers.add_parser("events", help="list events, oldest first")
     events.add_argument("--after", metavar="EVENT", default="0", help="begin after this event id")
     events.add_argument("--limit", metavar="N", type=int, default=100)
+    events.add_argument("--device", metavar="ID", default="", help="of this device only")
+    events.add_argument("--follow", action="store_true", help="and go on as they come")
     events.set_defaults(run=_events)
     audit = subparsers.add_parser("audit", help="list what operators did, oldest first")
     audit.add_argument("--before", metavar="ENTRY", default="+", help="end before this entry's id")
@@ -21,18 +25,45 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _events(args: argparse.Namespace) -> int:
     from mdmd.cli import show
-    from mdmd.cli.client import run
+    from mdmd.cli.client import follow, run
     from mdmd.cli.watch import line
 
+    def tell(event: dict[str, Any]) -> None:
+        if args.json:
+            show.as_json_line(event)
+        else:
+            show.out(line(event, show.width()))
+
     async def verb(remote: "Remote") -> None:
-        found = await remote.call("events.page", after=args.after, limit=args.limit)
+        if args.follow:
+            await follow(remote, tell, id=args.device, topics=None, after=args.after)
+            await remote.gone()
+        found = await _page(remote, args)
         if args.json:
             show.as_json(found)
             return
         for each in found:
-            show.out(line(each, show.width()))
+            tell(each)
 
     return run(args, verb)
+
+
+async def _page(remote: "Remote", args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Read as many as were asked for, of one device if that is all that is wanted."""
+    if not args.device:
+        page: list[dict[str, Any]] = await remote.call(
+            "events.page", after=args.after, limit=args.limit
+        )
+        return page
+    wanted = await remote.call("enrollments.find", text=args.device) or args.device
+    found: list[dict[str, Any]] = []
+    after, more = args.after, True
+    while more and len(found) < args.limit:
+        page = await remote.call("events.page", after=after, limit=LARGEST_PAGE)
+        found += [each for each in page if each["enrollment"] == wanted]
+        more = len(page) == LARGEST_PAGE
+        after = page[-1]["id"] if page else after
+    return found[: args.limit]
 
 
 def audit_line(entry: dict[str, Any]) -> str:
