@@ -99,12 +99,7 @@ class ToolsTests(SynchronousTestCase):
             self.daemon.device(f"U-{n}").enroll()
         large = cmdr("InstallProfile", Payload=os.urandom(300_000))
         path = "/v1/enqueue/U-1,%20U-2%20,U-1,nobody?nopush=1"
-        status, told = self.curl(
-            "/v1/enqueue/U-1,%20U-2%20,U-1,nobody?nopush=1",
-            "-H",
-            "Expect: 100-continue",
-            body=large,
-        )
+        status, told = self.curl(path, "-H", "Expect: 100-continue", body=large)
         self.assertEqual(status, 207)
         self.assertEqual(told["status"], {"nobody": {"command_error": "no such enrollment"}})
         for n in (1, 2):
