@@ -88,6 +88,11 @@ class CatalogueDaemonTests(DaemonCase):
         done = self.daemon.mdmctl("send", "C02CAT2", "ClearPasscode", "UnlockToken=base64:AA==")
         self.assertEqual(done.returncode, 1)
         self.assertIn("ClearPasscode: not for macOS", done.stdout)
+        done = self.daemon.mdmctl("send", "C02CAT2", "DeviceInformation", "Queries=IMEI,MEID")
+        refused = [line.split("  ")[1] for line in done.stdout.splitlines()[:2]]
+        self.assertEqual(
+            refused, ["Queries.0=IMEI: not for macOS", "Queries.1=MEID: not for macOS"]
+        )
         self.assertEqual(mac.connect(), (200, "", ""))
         command = {"RequestType": "ClearPasscode", "UnlockToken": b"\0"}
         body = plistlib.dumps({"CommandUUID": "S", "Command": command})

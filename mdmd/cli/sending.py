@@ -72,8 +72,10 @@ def show_reply(reply: dict[str, Any], args: argparse.Namespace) -> int:
     many = len(told) > _FEW
     for typed, (text, failed) in told.items():
         if failed or not many:
-            shown = show.colour(text, show.RED) if failed else text
-            show.out(f"{show.clean(typed)}  {shown}")
+            # One line a fault.
+            for line in text.split("; ") if failed else [text]:
+                shown = show.colour(line, show.RED) if failed else line
+                show.out(f"{show.clean(typed)}  {shown}")
     _show_warnings(reply.get("warnings", {}))
     if many:
         show.out(f"{len(told) - len(wrong)} queued, {len(wrong)} refused")
