@@ -351,3 +351,5 @@ class TargetsTests(SendCase):
             self.assertEqual(await self.ids(where), expected, where)
         self.assertEqual(await self.ids("", group="sales"), ["S1"])
         self.assertEqual(await self.ids("owner", group="sales"), ["S1"])
+        await self.store.groups.add("sales", [self.user(0).enrollment])
+        self.assertEqual(sorted(await self.ids("", group="sales")), ["S1", "user"])

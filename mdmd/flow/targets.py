@@ -57,8 +57,9 @@ class Targets:
         """
         Look at up to ``limit`` enrollments and give those that are meant.
 
-        Devices that are enabled, unless the expression asks for ``type`` or
-        ``enabled`` itself; ``where`` "" means all of them.
+        Devices that are enabled, unless the expression asks for ``type``, ``id``
+        or ``enabled`` itself; of a group its user channels too. ``where`` ""
+        means all of them.
 
         :param after: a place that the last page gave.
         :raises BadRequest: the expression has a mistake.
@@ -71,7 +72,7 @@ class Targets:
         else:
             found = await self._fleet.enrollments(after, limit)
             go_on = str(found[-1].enrollment) if len(found) == limit else ""
-        meant = [record for record in found if _is_usual(record, condition)]
+        meant = [record for record in found if _is_usual(record, condition, bool(group))]
         if condition is not None:
             fields = await self._fields(meant, condition.names())
             meant = [
@@ -92,9 +93,10 @@ class Targets:
         ]
 
 
-def _is_usual(record: EnrollmentRecord, condition: Condition | None) -> bool:
+def _is_usual(record: EnrollmentRecord, condition: Condition | None, named: bool) -> bool:
+    """Leave out who left, and user channels unless they are named by a group or an expression."""
     asked = set() if condition is None else condition.names()
-    if record.enrollment.channel and not asked & {"type", "id"}:
+    if record.enrollment.channel and not named and not asked & {"type", "id"}:
         return False
     return record.enabled or "enabled" in asked
 
