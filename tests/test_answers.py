@@ -165,6 +165,13 @@ class OddTests(SynchronousTestCase):
         ):
             self.assertEqual(decode(request_type, **keys).oddities, (oddity,))
 
+    def test_what_a_device_invents_is_bounded(self) -> None:
+        """A million fields, or names of a kilometre, do not fill the store."""
+        invented = {f"N{n}": n for n in range(2000)} | {"x" * 101: 1}
+        answer = decode("DeviceInformation", QueryResponses=invented)
+        self.assertEqual(len(answer.fields), 500)
+        self.assertIn("not all are kept", answer.oddities[0])
+
     def test_an_unreadable_report(self) -> None:
         """A date that is none, a cut off plist: told, not raised."""
         bad = report(QueryResponses={"When": datetime(2026, 1, 1)}).replace(

@@ -27,6 +27,16 @@ class InventoryTests(StoreCase):
             {"OSVersion": ("18.1", MS + 2), "A": ([1], MS + 1)},
         )
 
+    async def test_a_device_has_so_many_fields(self) -> None:
+        """What it invents beyond that is let go; what is known stays up to date."""
+        mac = await self.enrolled()
+        for start in range(0, 1200, 300):
+            fields = {f"N{n}": n for n in range(start, start + 300)}
+            await self.store.inventory.learn(mac.enrollment, fields, MS)
+        await self.store.inventory.learn(mac.enrollment, {"N0": "new", "More": 1}, MS)
+        told = await self.told(mac)
+        self.assertEqual((len(told), told["N0"], "More" in told), (1000, "new", False))
+
     async def test_history(self) -> None:
         """Changes of small values, newest first, bounded; a large list has none."""
         mac = await self.enrolled()

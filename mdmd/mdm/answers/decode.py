@@ -21,6 +21,8 @@ from mdmd.mdm.answers.chain import ErrorItem, read_chain
 
 LARGEST = 64 << 20  # bytes of a report; what the site takes is less
 MAX_ODDITIES = 20
+MAX_FIELDS = 500  # of one answer; Apple has some 150
+MAX_NAME = 100  # characters of a field's name
 
 
 @attrs.frozen
@@ -87,7 +89,7 @@ def decode_answer(request_type: str, raw: bytes, partial: bool = False) -> Answe
     reading.details.update({key: plain(value) for key, value in rest.items()})
     return Answer(
         status if isinstance(status, str) else "",
-        _without_secrets(reading.fields),
+        _without_secrets(reading.bounded()),
         _without_secrets(reading.details),
         tuple(reading.parts),
         read_chain(message.get("ErrorChain")),
@@ -126,6 +128,13 @@ class _Reading:
         self.details: dict[str, object] = {}
         self.parts: list[Part] = []
         self.oddities: list[str] = []
+
+    def bounded(self) -> dict[str, object]:
+        """Give the fields, but not more than a device of sound mind has."""
+        sound = [name for name in self.fields if len(name) <= MAX_NAME][:MAX_FIELDS]
+        if len(sound) < len(self.fields):
+            self.oddities.append(f"{len(self.fields)} fields, or overlong names: not all are kept")
+        return {name: self.fields[name] for name in sound}
 
     def take(self, rest: dict[str, object], key: str, kind: type) -> object:
         """Take out ``key`` if it is of this kind; else note the oddity and leave it there."""

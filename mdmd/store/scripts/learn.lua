@@ -4,11 +4,14 @@
 -- ARGV: 7 id, 8 when it told, 9 how many changes are kept, 10 up to which size; then for each
 --       field: name, value, and its text for the facts or ''
 local record, inventory, history, facts = unpack(KEYS, 2, 5)
+local MOST = 1000  -- fields of a device, whatever it may invent
 local told, changed = tonumber(ARGV[8]), {}
 if redis.call('EXISTS', record) == 0 then return changed end
 for at = 11, #ARGV, 3 do
   local field, value, text = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local old = redis.call('HGET', inventory, field) or '0 '
+  local old = redis.call('HGET', inventory, field)
+  if not old and redis.call('HLEN', inventory) >= MOST then break end
+  old = old or '0 '
   local space = string.find(old, ' ', 1, true)
   if tonumber(string.sub(old, 1, space - 1)) <= told then
     if string.sub(old, space + 1) ~= value then
