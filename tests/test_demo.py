@@ -14,6 +14,7 @@ from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mdmd.cli.stage import DaemonProcess, Stage, StepFailed, shown, table
+from tests.daemonhelp import redis_server
 
 MDMCTL = str(Path(sys.executable).parent / "mdmctl")
 
@@ -124,6 +125,17 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(demo.returncode, 1, said)
         self.assertIn("failed: ", said)
         self.assertIn("/nowhere/redis.sock", said)
+        self.assert_nothing_left(said)
+
+    def test_another_store(self) -> None:
+        """The same with a Redis that is not ours."""
+        binary = shutil.which("redis-server")
+        if binary is None:
+            self.skipTest("redis-server is not installed")
+        with redis_server(binary) as url:
+            demo = self.start("--once", "--redis", url)
+            said, _ = demo.communicate(timeout=60)
+        self.assertEqual(demo.returncode, 0, said)
         self.assert_nothing_left(said)
 
     def test_state_is_kept(self) -> None:
