@@ -43,12 +43,8 @@ class ManholeSession:
         names = make_namespace(perspective.desk, self.call, write)
         self.interpreter = Interpreter(names, write, self.name)
         self._write = write
-        self._running: Deferred[str] | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Say whether a line is running."""
-        return self._running is not None
+        self._running: Deferred[str] | None = None  # what Ctrl-C cancels
+        self.busy = False  # until its line is in the audit, too
 
     async def call(self, name: str, /, **arguments: Any) -> Any:
         """Make a call as this operator: role, audit and checks as anywhere."""
@@ -56,8 +52,8 @@ class ManholeSession:
 
     def run(self, source: str) -> "Deferred[str]":
         """Run a source; the answer is ``ok``, ``cancelled`` or the name of the error."""
-        self._running = Deferred.fromCoroutine(self._run(source))
-        return self._running.addBoth(self._over)
+        self.busy = True
+        return Deferred.fromCoroutine(self._run(source)).addBoth(self._over)
 
     def cancel(self) -> None:
         """Cancel what is running: its await, not the daemon."""
@@ -79,7 +75,11 @@ class ManholeSession:
         except MdmdError as error:
             self._write(f"{type(error).__name__}: {error}\n")
             return type(error).__name__
-        outcome = await self.interpreter.run(source)
+        self._running = Deferred.fromCoroutine(self.interpreter.run(source))
+        try:
+            outcome = await self._running
+        finally:
+            self._running = None
         await self._audit(caller, source, outcome)
         return outcome
 
@@ -101,7 +101,7 @@ class ManholeSession:
             log.error("a line of the manhole is in this log only: {reason}", reason=str(error))
 
     def _over(self, outcome: Any) -> str:
-        self._running = None
+        self.busy = False
         if isinstance(outcome, Failure):
             log.failure("the manhole failed", outcome)
             self._write("mdmd failed here; its log says how\n")
