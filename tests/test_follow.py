@@ -166,6 +166,23 @@ class LearnTests(FollowCase):
             pass
         self.assertEqual(len(await self.fields(mac)), BATCH + 20)
 
+    async def test_a_message_that_can_not_be_read_stops_nobody(self) -> None:
+        """Damaged, or sealed with another key: passed over, with a line in the log."""
+        mac = await self.enrolled()
+        facts = ("type", "Device", "status", "Acknowledged", "request_type", "UserList")
+        await self.store.link.call(
+            *("XADD", b"mdmd:events", "*", "topic", "mdm.Connect", "id", str(mac.enrollment)),
+            *("raw", b"\x01damaged", *facts),
+        )
+        await self.answer(mac, "UserList", Users=[{"UserName": "jane"}])
+        self.follower = Follower(
+            *("t", "one", self.store.following, self.reactions),
+            lambda event, _: self.failures.append(event),
+            Learner.wants,
+        )
+        await self.all_steps()
+        self.assertEqual(await self.fields(mac), {"Users": [{"UserName": "jane"}]})
+
     async def test_a_reaction_that_fails_stops_nobody(self) -> None:
         """It is told of, the event is passed over, and the others have it."""
         seen = []

@@ -3,11 +3,15 @@
 from collections.abc import Callable, Mapping
 
 import attrs
+from twisted.logger import Logger
 
+from mdmd.errors import StoreCorrupt
 from mdmd.interfaces import Event
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
 from mdmd.store.subject import Tools, Word
+
+log = Logger()
 
 Wants = Callable[[str, Mapping[str, str]], bool]
 
@@ -43,13 +47,26 @@ class Events:
         await self._tools.change("tell", (), (topic, who, "", *words))
 
     def event(self, at: bytes, fields: list[bytes], wants: Wants | None = None) -> Event:
-        """Read one entry of the stream, with its message if that is wanted."""
+        """
+        Read one entry of the stream, with its message if that is wanted.
+
+        :raises StoreCorrupt: the message can't be read, and whoever asks wants all.
+        """
         it = dict(zip(fields[::2], fields[1::2], strict=True))
         topic, who, raw = it.pop(b"topic"), it.pop(b"id").decode(), it.pop(b"raw")
         facts = {name.decode(): value.decode("utf-8", "replace") for name, value in it.items()}
         if raw and wants is not None and not wants(topic.decode(), facts):
             raw = b""
         if raw:
-            place = keys.payload_place(EnrollmentID.parse(who))
-            raw = self._tools.payloads.unseal(raw, place)
+            raw = self._message(who, raw, wants is not None)
         return Event(at.decode(), topic.decode(), who, facts, raw)
+
+    def _message(self, who: str, sealed: bytes, goes_on: bool) -> bytes:
+        """Open a message; one that can't be read must not stop who follows the stream."""
+        try:
+            return self._tools.payloads.unseal(sealed, keys.payload_place(EnrollmentID.parse(who)))
+        except StoreCorrupt:
+            if not goes_on:
+                raise
+            log.error("the message of an event of {enrollment} can't be read", enrollment=who)
+            return b""
