@@ -8,6 +8,7 @@ import plistlib
 import shutil
 import subprocess
 import tempfile
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from twisted.python.procutils import which
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certhelp import push_pair
-from tests.daemonhelp import TOPIC, HandDevice, RunningDaemon
+from tests.daemonhelp import BIN, TOPIC, HandDevice, RunningDaemon
 
 UDIDS = [f"{n:08X}-0000-4000-8000-00000000000{n}" for n in range(1, 4)]
 
@@ -36,6 +37,24 @@ def api(daemon: RunningDaemon, method: str, path: str, body: bytes = b"") -> tup
     found = response.status, response.read()
     connection.close()
     return found
+
+
+def made_up(count: int) -> list[dict[str, Any]]:
+    """An export of a fleet that never was."""
+    devices = [
+        {
+            "kind": "device",
+            "id": f"{n:08X}-0000-4000-8000-000000000000",
+            "channels": {
+                "": {
+                    "record": {"type": "Device", "enabled": "1", "tally": "1", "topic": TOPIC},
+                    "facts": {"SerialNumber": f"C{n:08}"},
+                }
+            },
+        }
+        for n in range(count)
+    ]
+    return [{"kind": "mdmd", "version": 1}, *devices, {"kind": "end"}]
 
 
 class MovingCase(SynchronousTestCase):
@@ -117,6 +136,29 @@ class ExportTests(MovingCase):
         done = new.mdmctl("import", self.passphrase, str(sealed))
         self.assertEqual(done.returncode, 1)  # it lives on, so it is not the same any more
         self.assertIn("here already, and not the same", done.stderr)
+
+    def test_a_restart_meanwhile(self) -> None:
+        """An export that loses its daemon waits for the next one and goes on."""
+        daemon = self.running()
+        fleet = self.folder / "fleet"
+        fleet.write_text("".join(json.dumps(each) + "\n" for each in made_up(800)))
+        self.assertEqual(self.imported(daemon, str(fleet))["new"], 800)
+        whole = self.plain(daemon)
+        path = self.folder / "interrupted"
+        part = self.folder / "interrupted.part"
+        export = subprocess.Popen(
+            [BIN / "mdmctl", "--state", daemon.state, "export", "--plain", path],
+            stdout=subprocess.DEVNULL,
+        )
+        self.addCleanup(export.kill)
+        while not part.exists() or part.stat().st_size < 20_000:
+            self.assertIsNone(export.poll())
+            time.sleep(0.001)
+        daemon.kill()
+        self.assertIsNone(export.poll())
+        daemon.start()
+        self.assertEqual(export.wait(60), 0)
+        self.assertEqual([json.loads(line) for line in path.read_text().splitlines()], whole)
 
     def test_keys(self) -> None:
         """Sealed for a key; what is wrong with a file or a key is said, and nothing imported."""
