@@ -2,14 +2,28 @@
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from mdmd.errors import Conflict, NotHere, StoreCorrupt
+from mdmd.errors import Conflict, NotHere, StoreCorrupt, StoreUnavailable
 from mdmd.interfaces import Enqueued, Policy
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.pki.sealing import Sealer
 from mdmd.store.fleet import ENQUEUE_AT_ONCE, LIST_AT_ONCE
 from mdmd.store.store import Settings, Store
-from tests.storecase import MS, TOPIC, StoreCase, command, udid
+from tests.storecase import MS, SEALER, TOPIC, StoreCase, command, udid
+
+
+class GoingLink:
+    """A road to the store that is there for the first step only."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    async def script(self, name: str, names: object, args: object) -> bytes:
+        """Answer once."""
+        self.steps += 1
+        if self.steps > 1:
+            raise StoreUnavailable("the store went away")
+        return b"u" * ENQUEUE_AT_ONCE
 
 
 class EnqueueTests(StoreCase):
@@ -34,6 +48,14 @@ class EnqueueTests(StoreCase):
         outcomes = await self.store.fleet.enqueue(command("A"), targets, Policy())
         self.assertEqual(outcomes, [Enqueued.DUPLICATE, Enqueued.DUPLICATE, Enqueued.QUEUED])
         self.assertEqual(await new.idle(), "A")
+
+    async def test_the_store_goes_away_in_the_middle(self) -> None:
+        """That is StoreUnavailable, as at the beginning: the call is to be repeated."""
+        store = Store(GoingLink(), SEALER, self.clock)  # type: ignore[arg-type]
+        targets = [EnrollmentID(f"nobody-{n}") for n in range(ENQUEUE_AT_ONCE * 4)]
+        await self.assertRefused(
+            store.fleet.enqueue(command("A"), targets, Policy()), StoreUnavailable
+        )
 
     async def test_another_body_under_the_same_name(self) -> None:
         """A conflict that changes nothing."""

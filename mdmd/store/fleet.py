@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from mdmd.errors import BadMessage
 from mdmd.interfaces import (
@@ -76,7 +76,10 @@ class Fleet:
                 answers[at] = await self._enqueue(frame, batches[at], b"", body)
 
         together = [Deferred.fromCoroutine(one_after_the_other()) for _ in range(IN_FLIGHT)]
-        await gatherResults(together, consumeErrors=True)
+        try:
+            await gatherResults(together, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
         return [outcome for batch in answers for outcome in batch]
 
     def _frame(

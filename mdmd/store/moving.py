@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from mdmd.errors import BadRequest, Conflict, MdmdError
 from mdmd.interfaces import Moved
@@ -50,7 +51,11 @@ class Moving:
         # A device's channels come with it; one whose device is unknown stands for itself.
         devices = list(dict.fromkeys(one.device for one in ids))
         fresh = [each for each in devices if not _inside(each, after)]
-        records = [await self._read(EnrollmentID(each)) for each in fresh]
+        reading = [Deferred.fromCoroutine(self._read(EnrollmentID(each))) for each in fresh]
+        try:
+            records = await gatherResults(reading, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
         return records, str(ids[-1]) if len(found) == limit else ""
 
     async def _read(self, one: EnrollmentID) -> Record:

@@ -1,6 +1,9 @@
 """Enrollments out and in, with all their secrets: what ``mdmctl export`` and ``import`` use."""
 
+from itertools import groupby
 from typing import Any
+
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from mdmd.errors import BadRequest, MdmdError, NotHere, StoreUnavailable
 from mdmd.interfaces import IMoving
@@ -47,7 +50,16 @@ class Moving(Subject):
         self, caller: Caller, records: list[dict[str, Any]], dry_run: bool = False
     ) -> Wire:
         """Write records; for each ``new``, ``same``, or the name of an error and its text."""
-        return [await self._put(each, dry_run) for each in records[:MOVED_AT_ONCE]]
+        outcomes: list[Wire] = []
+        # One kind after the other, for devices need their commands; devices at the same time, for
+        # each waits for the store's disk.
+        for _, some in groupby(records[:MOVED_AT_ONCE], key=lambda each: each.get("kind")):
+            putting = [Deferred.fromCoroutine(self._put(each, dry_run)) for each in some]
+            try:
+                outcomes += await gatherResults(putting, consumeErrors=True)
+            except FirstError as error:
+                error.subFailure.raiseException()
+        return outcomes
 
     async def _put(self, record: dict[str, Any], dry_run: bool) -> Wire:
         try:
