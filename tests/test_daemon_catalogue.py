@@ -52,12 +52,12 @@ class CatalogueDaemonTests(DaemonCase):
         device.enroll()
         return device
 
-    def inventory(self, serial: str, field: str) -> object:
-        """What a field is, as soon as it is learnt."""
+    def inventory(self, serial: str, field: str, value: object = None) -> object:
+        """What a field is, as soon as it is learnt (or is this value)."""
         end = time.monotonic() + 10
         while time.monotonic() < end:
             found = self.daemon.ask("device", serial)["inventory"]["fields"]
-            if field in found:
+            if field in found and value in (None, found[field]["value"]):
                 return found[field]["value"]
             time.sleep(0.1)
         raise AssertionError(f"{field} was not learnt")
@@ -81,6 +81,17 @@ class CatalogueDaemonTests(DaemonCase):
         self.assertIn("OSVersion", self.daemon.mdmctl("device", "C02CAT1", "--history").stdout)
         counted = self.daemon.ask("report", "os", "--where", "name='front desk' and supervised")
         self.assertEqual(counted, {"devices": 1, "counts": {"macOS 15.2": 1}})
+
+    def test_another_system_at_the_next_enrollment(self) -> None:
+        """What a device says when it enrolls again counts, not what it told before."""
+        mac = self.mac(7, OSVersion="14.1")
+        self.daemon.enqueue(mac.udid, "A")
+        mac.connect()
+        mac.connect("Acknowledged", "A", QueryResponses={"OSVersion": "14.2"})
+        self.assertEqual(self.inventory("C02CAT7", "OSVersion", "14.2"), "14.2")
+        mac.facts["OSVersion"] = "26.0"
+        mac.enroll()
+        self.assertEqual(self.inventory("C02CAT7", "OSVersion", "26.0"), "26.0")
 
     def test_what_a_mac_can_not_do_is_refused(self) -> None:
         """Before it is queued, with the reason; --force sends it."""

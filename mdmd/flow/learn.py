@@ -9,8 +9,10 @@ the event. Large ones are decoded off the reactor's thread.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+from mdmd.errors import BadMessage
 from mdmd.interfaces import Event, IInventory
 from mdmd.mdm.answers.decode import Answer, decode_answer, tells_fields
+from mdmd.mdm.checkin import Authenticate, decode_checkin
 from mdmd.mdm.enrollment import EnrollmentID
 
 LARGE = 32 << 10  # bytes; from here on decoding takes more than a millisecond
@@ -27,7 +29,7 @@ class Tells(Protocol):
 
 class Learner:
     """
-    A reaction to ``mdm.Connect``.
+    A reaction to ``mdm.Authenticate`` and ``mdm.Connect``.
 
     :param offload: runs a function elsewhere and gives what it returns.
     """
@@ -40,20 +42,23 @@ class Learner:
     @staticmethod
     def wants(topic: str, facts: Mapping[str, str]) -> bool:
         """Say whether the message of an event has to be read at all."""
-        return (
-            topic == "mdm.Connect"
-            and facts.get("status") == "Acknowledged"
-            and tells_fields(facts.get("request_type", ""))
+        answers = topic == "mdm.Connect" and facts.get("status") == "Acknowledged"
+        return topic == "mdm.Authenticate" or (
+            answers and tells_fields(facts.get("request_type", ""))
         )
 
     async def react(self, event: Event) -> None:
-        """Learn from one answer; what is odd about it becomes an event, and no more."""
+        """Learn from one message; what is odd about it becomes an event, and no more."""
         if not self.wants(event.topic, event.facts) or not event.raw:
+            return
+        one, at = EnrollmentID.parse(event.enrollment), int(event.id.partition("-")[0])
+        if event.topic == "mdm.Authenticate":
+            # A device that enrolls again may have another system than it told before.
+            await self._inventory.learn(one, _facts(event.raw), at)
             return
         request_type = event.facts["request_type"]
         answer = await self._decode(request_type, event)
-        one = EnrollmentID.parse(event.enrollment)
-        await self._inventory.learn(one, answer.fields, int(event.id.partition("-")[0]))
+        await self._inventory.learn(one, answer.fields, at)
         if answer.oddities:
             await self._events.tell(
                 "mdmd.OddAnswer",
@@ -70,3 +75,12 @@ class Learner:
             return decode_answer(request_type, event.raw, partial=partial)
 
         return await self._offload(decode) if len(event.raw) > LARGE else decode()
+
+
+def _facts(authenticate: bytes) -> dict[str, str]:
+    """Read what a device says of itself; one that could not be read was never let in."""
+    try:
+        message = decode_checkin(authenticate)
+    except BadMessage:
+        return {}
+    return message.facts if isinstance(message, Authenticate) else {}
