@@ -60,7 +60,7 @@ async def _serve_manhole(
     history = config.state / "manhole" / "history"
     manhole = make_manhole(perspective, admission, config.manhole.host_key, history, reactor)
     figures.connections["manhole"] = lambda: manhole.connections
-    stack.callback(manhole.close)
+    stack.push_async_callback(manhole.close)
     for each in config.manhole.listen:
         await open_port(stack, "manhole", make_endpoint(reactor, each), manhole)
 

@@ -29,6 +29,7 @@ class ManholeSession:
 
     :param caller: says who this is now: they may have been removed meanwhile.
     :param write: prints to their terminal, at any time.
+    :param running: the lines of all sessions, until each is in the audit.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class ManholeSession:
         perspective: Perspective,
         caller: Callable[[], Caller],
         write: Callable[[str], None],
+        running: "set[Deferred[str]]",
     ) -> None:
         self._perspective = perspective
         self._caller = caller
@@ -43,6 +45,7 @@ class ManholeSession:
         names = make_namespace(perspective.desk, self.call, write)
         self.interpreter = Interpreter(names, write, self.name)
         self._write = write
+        self._all = running
         self._running: Deferred[str] | None = None  # what Ctrl-C cancels
         self.busy = False  # until its line is in the audit, too
 
@@ -53,7 +56,9 @@ class ManholeSession:
     def run(self, source: str) -> "Deferred[str]":
         """Run a source; the answer is ``ok``, ``cancelled`` or the name of the error."""
         self.busy = True
-        return Deferred.fromCoroutine(self._run(source)).addBoth(self._over)
+        line = Deferred.fromCoroutine(self._run(source))
+        self._all.add(line)
+        return line.addBoth(self._over, line)
 
     def cancel(self) -> None:
         """Cancel what is running: its await, not the daemon."""
@@ -100,8 +105,9 @@ class ManholeSession:
         except MdmdError as error:
             log.error("a line of the manhole is in this log only: {reason}", reason=str(error))
 
-    def _over(self, outcome: Any) -> str:
+    def _over(self, outcome: Any, line: "Deferred[str]") -> str:
         self.busy = False
+        self._all.discard(line)
         if isinstance(outcome, Failure):
             log.failure("the manhole failed", outcome)
             self._write("mdmd failed here; its log says how\n")

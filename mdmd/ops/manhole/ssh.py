@@ -6,7 +6,7 @@ To be served::
     manhole = make_manhole(perspective, admission, host_key, state / "manhole" / "history", reactor)
     endpoint.listen(manhole)
     …
-    manhole.close()
+    await manhole.close()
 """
 
 import struct
@@ -31,6 +31,7 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.components import registerAdapter
 from zope.interface import implementer
@@ -48,6 +49,7 @@ log = Logger()
 
 MOST_CONNECTIONS = 64
 HURRY = 20  # seconds to log in
+PATIENCE = 2.0  # seconds for what is running to end, when the daemon does
 
 
 @implementer(ICredentialsChecker)
@@ -198,6 +200,7 @@ class SSHSession:
             self._manhole.perspective,
             lambda: self._manhole.admission.caller(self._user.key, host),
             write,
+            self._manhole.lines,
         )
 
 
@@ -321,6 +324,7 @@ class Manhole(factory.SSHFactory):
         realm: Any = Realm(lambda key: User(self, key))
         checker: Any = KeyChecker(admission)
         self.portal = Portal(realm, [checker])
+        self.lines: set[Deferred[str]] = set()  # that are running
         self._connections: dict[Transport, None] = {}  # the oldest first
 
     def buildProtocol(self, addr: Any) -> Any:
@@ -353,10 +357,14 @@ class Manhole(factory.SSHFactory):
         """Count those that are open."""
         return len(self._connections)
 
-    def close(self) -> None:
-        """End every session."""
+    async def close(self) -> None:
+        """End every session, and see that what was running is in the audit."""
         for each in list(self._connections):
             each.transport.abortConnection()
+        waited = 0.0
+        while (self._connections or self.lines) and waited < PATIENCE:
+            await deferLater(self.reactor, 0.02)
+            waited += 0.02
 
 
 def make_manhole(
