@@ -14,6 +14,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.protocol import Protocol
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
@@ -121,6 +122,8 @@ class Wire:
 
     async def close(self) -> None:
         """Hang up."""
+        # Whoever has just read an answer is called before its connection is back in the pool.
+        await deferLater(self._reactor, 0)
         closed: Any = self._pool.closeCachedConnections()  # type: ignore[no-untyped-call]
         await closed
 
@@ -201,11 +204,13 @@ def _place(url: str) -> str:
 
 
 class _Collect(Protocol):
-    """Takes a body to its end."""
+    """Takes a body to its end; cancelled, it ends the connection, which nobody would read on."""
+
+    transport: Any
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
-        self.done: Deferred[bytes] = Deferred()
+        self.done: Deferred[bytes] = Deferred(lambda _: self.transport.abortConnection())
 
     def dataReceived(self, data: bytes) -> None:
         self._parts.append(data)
