@@ -4,7 +4,9 @@ from typing import Any
 
 import attrs
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -63,6 +65,32 @@ class SiteTestCase(TestCase):
                 return
             await deferLater(reactor, 0.01)
         self.fail("it did not come about")
+
+
+class Mute(Protocol):
+    """A server that hears and never answers."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.factory.heard.append(data)  # type: ignore[union-attr]
+
+
+class WireTests(TestCase):
+    """The road to the server, alone."""
+
+    async def test_cancelled(self) -> None:
+        """A request that is taken back is not sent again; the connection ends."""
+        factory = Factory.forProtocol(Mute)
+        factory.heard = heard = []  # type: ignore[attr-defined,var-annotated]
+        port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
+        self.addCleanup(port.stopListening)
+        wire = Wire(reactor, [])
+        asked = Deferred.fromCoroutine(wire.get(f"http://127.0.0.1:{port.getHost().port}/"))
+        while not heard:
+            await deferLater(reactor, 0.01)
+        asked.cancel()
+        await self.assertFailure(asked, CancelledError)
+        await wire.close()
+        self.assertEqual(len(heard), 1)
 
 
 class EnrollTests(SiteTestCase):

@@ -9,7 +9,7 @@ from cryptography import x509
 from OpenSSL.crypto import X509, PKey
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.protocol import Protocol
@@ -158,7 +158,13 @@ class Wire:
         for name, value in headers.items():
             sent.addRawHeader(name, value)
         producer: Any = None if body is None else _Body(body)
-        response: Any = await self._agent.request(method, url.encode(), sent, producer)
+        try:
+            response: Any = await self._agent.request(method, url.encode(), sent, producer)
+        except (ResponseNeverReceived, RequestTransmissionFailed) as error:
+            # Wrapped, it would look like a dead connection, and be asked again.
+            if _cause(error, CancelledError) is not None:
+                raise CancelledError from error
+            raise
         whole = _Collect()
         response.deliverBody(whole)
         return Response(response.code, await whole.done)
