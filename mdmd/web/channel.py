@@ -37,6 +37,7 @@ from mdmd.web.respond import Clock, Delayed, plain, wide_event
 log = Logger()
 
 LINGER = 5.0  # seconds for the other side to close too, after we did
+RESTING_LINGER = 0.5  # the same for a connection that has nothing to read from us
 AHEAD = 65536  # bytes that a client may send before it has its answer
 
 
@@ -178,9 +179,9 @@ class Channel(TwistedProtocol):
         self._enter(_Phase.CLOSING, None)
         self.site.left(self)
 
-    def loseConnection(self) -> None:
-        """End it cleanly, or by force if the other side does not play along."""
-        self._linger()
+    def loseConnection(self, linger: float = LINGER) -> None:
+        """End it cleanly, or by force if the other side does not play along in time."""
+        self._linger(linger)
         # A transport with a producer waits for more to send.
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -189,7 +190,8 @@ class Channel(TwistedProtocol):
         """End it now, or as soon as the request being answered is done."""
         self.persistent = False
         if self._phase is not _Phase.ANSWERING:
-            self.loseConnection()
+            # Many clients don't look at a connection that rests: nobody is to wait for them.
+            self.loseConnection(RESTING_LINGER if self._phase is _Phase.RESTING else LINGER)
 
     def abort(self) -> None:
         """End it by force."""
@@ -214,12 +216,12 @@ class Channel(TwistedProtocol):
         if self._timer is None and self in self.site.channels:
             self._timer = self.site.reactor.callLater(ahead, self._watch)
 
-    def _linger(self) -> None:
-        self._enter(_Phase.CLOSING, LINGER)
+    def _linger(self, seconds: float) -> None:
+        self._enter(_Phase.CLOSING, seconds)
         if self._timer is not None:
             self._timer.cancel()
         if self in self.site.channels:
-            self._timer = self.site.reactor.callLater(LINGER, self._watch)
+            self._timer = self.site.reactor.callLater(seconds, self._watch)
 
     def _late(self) -> None:
         if self._phase is _Phase.CLOSING:
@@ -397,7 +399,7 @@ class Channel(TwistedProtocol):
         # our answer: so only our half is closed, and the rest is dropped for a while.
         tcp = ITCPTransport.providedBy(self.transport)
         if tcp and not ISSLTransport.providedBy(self.transport):
-            self._linger()
+            self._linger(LINGER)
             self.transport.unregisterProducer()
             self.transport.loseWriteConnection()
         else:
