@@ -398,6 +398,9 @@ class OpenTests(DaemonCase):
             self.assertEqual(self.signed_put(device, genuine, tampered), 400)
         status, told = self.daemon.api("GET", f"/v1/results/{device.udid}")
         self.assertEqual((status, told["results"]), (200, []))
+        apps = [{"Name": "x" * 1000}] * 6000  # beyond what strangers may send
+        large = plistlib.dumps(answer | {"InstalledApplicationList": apps})
+        self.assertEqual(self.signed_put(device, large, large), 200)
         self.assertEqual(self.signed_put(device, genuine, genuine), 200)
         _, told = self.daemon.api("GET", f"/v1/results/{device.udid}")
         self.assertEqual([each["status"] for each in told["results"]], ["Acknowledged"])

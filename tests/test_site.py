@@ -88,6 +88,9 @@ class FakeIdentities:
             raise self.gives
         return self.gives
 
+    def knows(self, request: object) -> bool:
+        return False
+
 
 class SiteTests(SynchronousTestCase):
     """A site, its stories made up, time by hand."""

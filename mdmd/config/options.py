@@ -129,8 +129,8 @@ class Site:
     report_limit: int = option(
         SIZE,
         "32M",
-        "The largest report of a device that shows a TLS client certificate of ours: lists of "
-        "apps can be large.",
+        "The largest report of a device that shows a certificate of ours, in whichever way: "
+        "lists of apps can be large.",
     )
     request_timeout: float = option(
         duration(), "30s", "How long a request may take to arrive, from its first byte."

@@ -405,13 +405,10 @@ class Channel(TwistedProtocol):
         else:
             self.loseConnection()
 
-    def _larger(self) -> int:
+    def _larger(self, head: Head) -> int:
         """Say how large a body may be from whoever it is, by the certificate shown."""
-        if not self.site.limits.report:
-            return 0
-        certificate = self.peer_certificate()
-        known = certificate is not None and self.site.knows(certificate)
-        return self.site.limits.report if known else 0
+        report = self.site.limits.report
+        return report if report and self.site.knows(LimitedRequest(self, head, b"")) else 0
 
     # -- who is there ------------------------------------------------------------
 
@@ -445,8 +442,8 @@ class LimitedSite(Factory):
     A site of one resource.
 
     :param too_large: is told of an oversized body and the peer's address.
-    :param knows: says whether a TLS client certificate (DER) is one of ours; its
-        holder may send larger bodies.
+    :param knows: says of a request whose body is still to come whether a certificate of
+        ours comes with it; its holder may send larger bodies.
     """
 
     noisy = False
@@ -457,7 +454,7 @@ class LimitedSite(Factory):
         reactor: Clock,
         limits: Limits,
         too_large: Callable[[str], object] = lambda peer: None,
-        knows: Callable[[bytes], bool] = lambda der: False,
+        knows: Callable[[LimitedRequest], bool] = lambda request: False,
     ) -> None:
         self.resource = resource
         self.reactor = reactor

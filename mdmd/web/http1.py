@@ -64,7 +64,7 @@ class Reader:
     """
 
     def __init__(
-        self, limit: int, line: int = MAX_LINE, larger: Callable[[], int] = lambda: 0
+        self, limit: int, line: int = MAX_LINE, larger: Callable[[Head], int] = lambda head: 0
     ) -> None:
         self._limit = limit
         self._larger = larger
@@ -102,7 +102,7 @@ class Reader:
         head = _head(bytes(buffer[: end + 2]))
         limit = self._limit
         if head.length is None or head.length > limit:
-            limit = max(limit, self._larger())
+            limit = max(limit, self._larger(head))
         if head.length is not None and head.length > limit:
             raise OversizedError
         del buffer[: end + 4]

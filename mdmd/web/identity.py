@@ -10,7 +10,7 @@ whatever the others say.
 import base64
 import binascii
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -23,6 +23,7 @@ from cryptography import x509
 
 from mdmd.errors import BadCertificate, BadSignature, NoIdentity
 from mdmd.interfaces import Identity
+from mdmd.pki import signed_data
 from mdmd.pki.certificates import certificate_der, chain_ok, load_certificate
 from mdmd.pki.cms import verify_detached
 
@@ -128,12 +129,32 @@ class Identities:
     def _signer(self, signature: bytes, body: bytes) -> x509.Certificate:
         return verify_detached(_unbase64(signature), body, legacy=self._sha1)
 
-    def knows(self, der: bytes) -> bool:
-        """Say whether a TLS client certificate counts, and holds."""
+    def knows(self, request: Shows) -> bool:
+        """
+        Say whether a certificate of ours comes with a request whose body is still to come.
+
+        A signature can't be checked before the body is there: this opens no door,
+        it only says how large the body may be.
+        """
         try:
-            return Source.TLS in self._sources and bool(self._check(der))
+            return any(map(self._check, self._shown(request)))
         except (NoIdentity, BadCertificate):
             return False
+
+    def _shown(self, request: Shows) -> Iterator[bytes]:
+        """Give the certificates that come with a request, DER, the one that decides first."""
+        if Source.TLS in self._sources:
+            shown = request.peer_certificate()
+            if shown is not None:
+                yield shown
+        if Source.SIGNATURE in self._sources:
+            signature = _only(request.requestHeaders, "Mdm-Signature")
+            if signature is not None:
+                yield from signed_data.read(_unbase64(signature)).certificates
+        if Source.HEADER in self._sources and self._is_proxy(request.getClientAddress()):
+            passed_on = _only(request.requestHeaders, self._header)
+            if passed_on:
+                yield certificate_der(read_header(passed_on))
 
     def _check(self, der: bytes) -> Identity:
         # Known by its bytes, so that most requests parse no certificate at all.

@@ -89,8 +89,8 @@ class Identifies(Protocol):
     def identify(self, request: Shows, body: bytes) -> Identity:
         """Say whose request this is."""
 
-    def knows(self, der: bytes) -> bool:
-        """Say whether a TLS client certificate is one of ours."""
+    def knows(self, request: Shows) -> bool:
+        """Say whether a certificate of ours comes with a request whose body is to come."""
 
 
 class Refusals:
@@ -276,7 +276,7 @@ def make_site(
     def too_large(peer: str) -> None:
         refusals.tell("oversized", f"TooLarge: a body beyond {limits.body} bytes from {peer}")
 
-    return LimitedSite(leaf, reactor, limits, too_large, lambda each: identities.knows(each))
+    return LimitedSite(leaf, reactor, limits, too_large, identities.knows)
 
 
 def _allow(request: LimitedRequest, *methods: bytes) -> None:
