@@ -398,12 +398,23 @@ class OpenTests(DaemonCase):
             self.assertEqual(self.signed_put(device, genuine, tampered), 400)
         status, told = self.daemon.api("GET", f"/v1/results/{device.udid}")
         self.assertEqual((status, told["results"]), (200, []))
-        apps = [{"Name": "x" * 1000}] * 6000  # beyond what strangers may send
-        large = plistlib.dumps(answer | {"InstalledApplicationList": apps})
-        self.assertEqual(self.signed_put(device, large, large), 200)
         self.assertEqual(self.signed_put(device, genuine, genuine), 200)
         _, told = self.daemon.api("GET", f"/v1/results/{device.udid}")
         self.assertEqual([each["status"] for each in told["results"]], ["Acknowledged"])
+
+    def test_large_report_signed(self) -> None:
+        """A list of apps beyond what strangers may send is taken from whoever signs it."""
+        device = self.daemon.device(UDID.format(21))
+        for message in (
+            {"MessageType": "Authenticate"},
+            {"MessageType": "TokenUpdate", "Token": b"t" * 32, "PushMagic": "magic"},
+        ):
+            body = plistlib.dumps({"UDID": device.udid, "Topic": TOPIC, **message})
+            self.assertEqual(self.signed_put(device, body, body, CHECKIN), 200)
+        apps = [{"Name": "x" * 1000}] * 6000
+        report = {"UDID": device.udid, "Status": "Acknowledged", "CommandUUID": "A"}
+        large = plistlib.dumps(report | {"InstalledApplicationList": apps})
+        self.assertEqual(self.signed_put(device, large, large), 200)
 
     def twin(self) -> RunningDaemon:
         """Another daemon on the same store, with the same CA."""
