@@ -61,7 +61,7 @@ lint: venv
 	@$(BIN)/mypy
 
 # Each part by itself too: make bench BENCH=session ARGS=--dry
-BENCH ?= session keepalive checkin push push_work enqueue memory start overload
+BENCH ?= session keepalive checkin push push_work enqueue memory start overload daemons
 bench: venv
 	@for part in $(BENCH); do $(BIN)/python -m bench.$$part $(ARGS) || exit 1; done
 

@@ -17,7 +17,7 @@ from mdmd.store.store import Settings, Store
 def main() -> None:
     """Measure, print, and add to the results."""
     parser = argparse.ArgumentParser(prog="bench.memory", description=__doc__)
-    parser.add_argument("--enrollments", type=int, default=20_000)
+    parser.add_argument("--enrollments", type=int, default=5_000)
     parser.add_argument("--connections", type=int, default=10_000)
     parser.add_argument("--dry", action="store_true", help="leave the results file alone")
     args = parser.parse_args()

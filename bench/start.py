@@ -21,6 +21,7 @@ from mdmd.interfaces import Policy
 from mdmd.mdm.command import build_command
 from mdmd.mdm.enrollment import EnrollmentID
 from tests.blocking import run
+from tests.daemonhelp import RunningDaemon
 
 
 def main() -> None:
@@ -37,6 +38,7 @@ def main() -> None:
             one.count = max(one.count, 100)
             rows += [(what, f"{size:,}", figure) for what, figure in _at(one, raw)]
         rows += _long_queue(one)
+        rows.append(("start, store that is there", f"{args.enrollments:,}", _another(one)))
         rows.append(("start, embedded store", f"{args.enrollments:,}", _restart(one)))
     write("start and growth", ("what", "enrollments", "figure"), rows, args.dry)
 
@@ -69,7 +71,9 @@ def _at(one: Stage, raw: float) -> list[tuple[str, str]]:
     start = time.perf_counter()
     for _ in range(100):
         run(one.store.push.claim_due(100, 1000))
-    found.append(("claim of due pushes", f"{(time.perf_counter() - start) * 1e4:.0f} µs"))
+    found.append(
+        ("100 claims of due pushes, each", f"{(time.perf_counter() - start) * 1e4:.0f} µs")
+    )
     return found
 
 
@@ -85,6 +89,17 @@ def _long_queue(one: Stage) -> list[Sequence[object]]:
         each = f"{cost.store / seen['operations'] * 1e6:.0f} µs"
         rows.append((f"Idle of a queue of {length:,}, store CPU", "-", each))
     return rows
+
+
+def _another(one: Stage) -> str:
+    """Time a second daemon on the same store."""
+    other = RunningDaemon(f"unix://{one.daemon.state / 'store' / 'store.sock'}")
+    try:
+        start = time.perf_counter()
+        other.start(60)
+        return f"{time.perf_counter() - start:.1f} s"
+    finally:
+        other.close()
 
 
 def _restart(one: Stage) -> str:

@@ -67,23 +67,42 @@ class GentlePortTests(TestCase):
             self.port.doRead()
         self.assertEqual((len(self.taken), self.turned_away), (A_TURN * 10, []))
 
+    def turn(self, seconds: float = 0.1) -> None:
+        """One turn of the event loop, so long."""
+        self.clock.advance(seconds)
+        self.port.doRead()
+
+    def overload(self) -> None:
+        """There has been no end of them for a while: eight in each tenth of a second."""
+        for _ in range(int(PATIENCE * 10)):
+            self.come(A_TURN + 1)
+            self.turn()
+        self.assertEqual(self.turned_away, [])
+
     def test_no_end_of_them(self) -> None:
-        """After a while those beyond a turn's few are hung up on, until nobody waits."""
+        """After a while those who would wait long are hung up on, until nobody waits."""
+        self.overload()
         clients = self.come(100)
-        self.port.doRead()
-        self.clock.advance(PATIENCE)
-        self.port.doRead()
-        self.assertEqual(self.turned_away, [100 - 2 * A_TURN])
+        self.turn()
+        self.assertEqual(len(self.turned_away), 1)
         clients[-1].settimeout(5)
         self.assertEqual(clients[-1].recv(1), b"")
-        self.come(A_TURN + 5)
-        self.port.doRead()
-        self.assertEqual(self.turned_away[1:], [5])
         self.come(A_TURN - 1)
+        self.turn()  # nobody waits after this one
+        self.come(100)
+        self.turn()
+        self.assertEqual(len(self.turned_away), 1)
+
+    def test_a_short_wait_is_no_reason(self) -> None:
+        """However long it goes on: those who are served in a moment are served."""
+        self.overload()
         self.port.doRead()
-        self.come(50)
         self.port.doRead()
-        self.assertEqual(len(self.turned_away), 2)
+        self.port.doRead()
+        for _ in range(10):
+            self.come(A_TURN + 1)
+            self.turn()
+        self.assertEqual(self.turned_away, [])
 
     def test_shared(self) -> None:
         """Two may listen on one port if both say so, and each gets some; else the second fails."""

@@ -5,12 +5,14 @@ Twisted accepts whatever waits before it serves what it has, so that twice the
 load that can be served makes everybody wait. Here each turn of the event loop
 takes a few; the others wait in the kernel. A burst, such as a fleet that was just
 pushed, is served from there. When there has been no end of them for ``PATIENCE``
-seconds it is no burst: from then on, until nobody waits any more, who is beyond
-the few is hung up on, before TLS has cost anything. Devices come again by
-themselves, and those who are in keep their answer times.
+seconds it is no burst: from then on, until nobody waits any more, all are hung up
+on whenever they would have to wait longer than ``WAIT``, before TLS has cost
+anything. Devices come again by themselves, and those who are in keep their answer
+times.
 """
 
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +26,7 @@ log = Logger()
 
 A_TURN = 8  # connections taken in one turn of the event loop
 PATIENCE = 2.0  # seconds without a turn in which fewer waited
+WAIT = 0.5  # seconds, by how many wait and how many were taken in a second
 BACKLOG = 4096  # connections that may wait in the kernel; what Linux allows at most
 
 
@@ -48,6 +51,7 @@ class GentlePort(Port):
         self._turned_away = turned_away
         self._seconds = seconds
         self._full_since: float | None = None
+        self._taken = 0  # since then
         self._told = float("-inf")
         super().__init__(*of_port)
 
@@ -61,14 +65,27 @@ class GentlePort(Port):
         # Twisted says what it would like next: more only if it got all it could.
         if wanted <= A_TURN:
             self._full_since = None
-        elif self._full_since is None:
-            self._full_since = self._seconds()
+            return
+        if self._full_since is None:
+            self._full_since, self._taken = self._seconds(), 0
+        self._taken += A_TURN
 
     def doRead(self) -> None:
         """Take a few; see to the others if there is no end of them."""
         super().doRead()  # type: ignore[no-untyped-call]
-        if self._full_since is not None and self._seconds() - self._full_since >= PATIENCE:
+        if self._full_since is None:
+            return
+        full = self._seconds() - self._full_since
+        if full >= PATIENCE and self._waiting() > WAIT * self._taken / full:
             self._hang_up_on_the_rest()
+
+    def _waiting(self) -> int:
+        """Say how many wait in the kernel."""
+        try:
+            info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+        except (AttributeError, OSError):
+            return 0  # not Linux
+        return int.from_bytes(info[24:28], sys.byteorder)  # tcpi_unacked of a listening socket
 
     def _hang_up_on_the_rest(self) -> None:
         count = 0

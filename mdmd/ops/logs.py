@@ -105,7 +105,7 @@ def text_line(event: LogEvent) -> str:
     """Spell an event for people."""
     shown, text = _shown(event)
     more = "".join(
-        f" {name}={_value(value)}" for name, value in _facts(event).items() if name not in shown
+        [f" {name}={_value(value)}" for name, value in _facts(event).items() if name not in shown]
     )
     line = f"{_time(event)} {_level(event):<8} {_room(event)}: {' '.join(text.split())}{more}\n"
     return line + _traceback(event) if "log_failure" in event else line
@@ -156,7 +156,7 @@ def _facts(event: LogEvent) -> dict[str, object]:
 
 
 def _value(value: object) -> str:
-    text = str(value)
+    text = value if type(value) is str else str(value)
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 

@@ -219,6 +219,15 @@ def work(enrollment: EnrollmentID) -> bytes:
     return WORK[zlib.crc32(enrollment.device.encode()) % WORK_SHARDS]
 
 
+def of_connect(enrollment: EnrollmentID) -> tuple[str, str, str, str, str, bytes]:
+    """Name device, record, queue, sent, results and work shard at once: each request asks."""
+    device, channel = enrollment.device, enrollment.channel
+    base = f"mdmd:{{{device}}}:"
+    end = f":{channel}" if channel else ""
+    shard = WORK[zlib.crc32(device.encode()) % WORK_SHARDS]
+    return f"{base}e", f"{base}e{end}", f"{base}q{end}", f"{base}s{end}", f"{base}r{end}", shard
+
+
 def of_target(enrollment: EnrollmentID) -> tuple[str, str, bytes]:
     """Name record, queue and work shard at once: an enqueue asks for those of a million."""
     device, channel = enrollment.device, enrollment.channel

@@ -34,10 +34,7 @@ class Queue:
         """
         one, tools = report.enrollment, self._tools
         fingerprint = identity.fingerprint
-        names = (
-            *(keys.device_record(one), keys.record(one), keys.queue(one), keys.sent(one)),
-            *(keys.results(one), keys.work(one), keys.pin(fingerprint), keys.renewals(one)),
-        )
+        names = (*keys.of_connect(one), keys.pin(fingerprint), keys.renewals(one))
         # Compressing and sealing megabytes would hold up other devices.
         large = len(report.raw) > LARGE
         words = await deferToThread(self._report, report) if large else self._report(report)
