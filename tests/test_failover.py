@@ -6,11 +6,13 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.blocking import BlockingLink, run
 from tests.daemonhelp import HandDevice, RunningDaemon
 from tests.storehelp import REDIS, Server, free_port
 
@@ -24,7 +26,10 @@ class Sentinel:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sentinel-", dir="/tmp"))
         ports = free_port(), free_port()
-        self.master = Server(REDIS, "--bind", "127.0.0.1", "--port", str(ports[0]))
+        self.master = Server(
+            *(REDIS, "--bind", "127.0.0.1", "--port", str(ports[0])),
+            *("--repl-diskless-sync-delay", "0"),
+        )
         self.replica = Server(
             *(REDIS, "--bind", "127.0.0.1", "--port", str(ports[1])),
             *("--replicaof", "127.0.0.1", str(ports[0])),
@@ -39,16 +44,22 @@ class Sentinel:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start all, and wait until the sentinel knows the replica."""
+        """Start all, and wait until the replica has all and the sentinel knows it."""
         self.master.start()
         self.replica.start()
+        link = BlockingLink(str(self.replica.socket))
+        self._wait(lambda: b"master_link_status:up" in run(link.call("INFO", "replication")))
+        link.close()
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [REDIS, self.folder / "conf", "--sentinel"], stdout=log, stderr=log
             )
+        self._wait(lambda: b"+slave slave" in (self.folder / "log").read_bytes())
+
+    def _wait(self, done: Callable[[], bool]) -> None:
         end = time.monotonic() + 20
-        while b"+slave slave" not in (self.folder / "log").read_bytes():
-            assert time.monotonic() < end, (self.folder / "log").read_text()
+        while not done():
+            assert time.monotonic() < end, (self.replica.folder / "log").read_text()
             time.sleep(0.1)
 
     def close(self) -> None:
@@ -143,9 +154,8 @@ class FailOverTests(SynchronousTestCase):
             self.assertLessEqual(worker.codes, {200, 503})
             self.assertLess(worker.longest, AWAY)
 
-    def wait_for(self, done: "object") -> None:
+    def wait_for(self, done: Callable[[], bool]) -> None:
         """Wait until it is so."""
-        assert callable(done)
         end = time.monotonic() + 40
         while not done():
             self.assertLess(time.monotonic(), end)
