@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-SOURCES = $(shell find mdmd twisted -name '*.py' -o -name '*.lua') pyproject.toml
+SOURCES = $(shell find mdmd twisted -type f ! -name '*.pyc') pyproject.toml
 ARGS ?=
 TESTS ?= tests
 

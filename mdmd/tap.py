@@ -62,6 +62,8 @@ def makeService(options: Options) -> Service:
 
     async def start(stack: AsyncExitStack) -> None:
         systemd = Systemd.of(os.environ)
+        # A reload that comes too early must not end what is only starting.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         logs.reopen_on()
         await serve(reactor, stack, config, parts, logs.set_level)
         stack.callback(systemd.stopping)

@@ -156,7 +156,7 @@ class FailOverTests(SynchronousTestCase):
 
     def wait_for(self, done: Callable[[], bool]) -> None:
         """Wait until it is so."""
-        end = time.monotonic() + 40
+        end = time.monotonic() + 90
         while not done():
             self.assertLess(time.monotonic(), end)
             time.sleep(0.05)

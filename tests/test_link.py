@@ -20,7 +20,7 @@ from mdmd.store import link as link_module
 from mdmd.store.address import read_address
 from mdmd.store.link import PARKED_LIMIT, UNAVAILABLE, Link, ScriptError
 from mdmd.store.wire import check_info
-from tests.storehelp import REDIS, Server, ask
+from tests.storehelp import REDIS, VALKEY, Server, ask
 
 GOOD = [
     *("redis://localhost", "redis://h:7000/3", "redis://:secret@h", "redis://u:secret@h"),
@@ -76,7 +76,8 @@ class LinkCase(TestCase):
     words: tuple[str, ...] = ()
 
     def setUp(self) -> None:
-        self.server = Server(*([self.binary] if self.binary else []), *self.words)
+        # "always": else a write that waits for an fsync may not outlive a kill.
+        self.server = Server(self.binary or VALKEY, "--appendfsync", "always", *self.words)
         self.addCleanup(self.server.close)
         self.server.start()
         self.scripts = Path(tempfile.mkdtemp())

