@@ -96,6 +96,7 @@ def _another(one: Stage) -> str:
     """Time a second daemon on the same store."""
     other = RunningDaemon(f"unix://{one.daemon.state / 'store' / 'store.sock'}")
     shutil.copy(one.daemon.state / "sealing.key", other.state)
+    shutil.copytree(one.daemon.state / "ca", other.state / "ca", dirs_exist_ok=True)
     try:
         start = time.perf_counter()
         other.start(60)
