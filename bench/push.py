@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from bench.results import write
 from mdmd.apns.client import PushService
-from mdmd.interfaces import Decision, Notification
+from mdmd.interfaces.push import Decision, Notification
 from tests.peerhelp import NGHTTPD, NODE, Authority, NodeApns, Program, listening, service
 from tests.test_push_real import free_port
 

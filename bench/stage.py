@@ -18,7 +18,8 @@ from typing import Any
 
 import attrs
 
-from mdmd.interfaces import Identity, Policy
+from mdmd.interfaces.fleet import Policy
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm.checkin import Authenticate, TokenUpdate
 from mdmd.mdm.command import Command, build_command
 from mdmd.mdm.enrollment import EnrollmentID

@@ -18,7 +18,7 @@ from pathlib import Path
 from bench.limits import empty_resource
 from bench.results import write
 from bench.stage import Stage, stage, udid
-from mdmd.interfaces import Policy
+from mdmd.interfaces.fleet import Policy
 from mdmd.mdm.command import build_command
 from mdmd.mdm.enrollment import EnrollmentID
 from tests.blocking import run

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from mdmd.apns.client import PushService, Settings
 from mdmd.apns.connection import Connection, NotConnected
 from mdmd.errors import StoreUnavailable
-from mdmd.interfaces import Decision, PushOutcome
+from mdmd.interfaces.push import Decision, PushOutcome
 from mdmd.pki.pushcert import PushCertificate, read_push_certificate
 from tests.certhelp import push_pair
 from tests.test_conversation import TOPIC, Peer

@@ -8,7 +8,7 @@ kept twice, and there is no encoding. docs/store.md says the same in words.
 import attrs
 
 from mdmd.errors import BadMessage, Conflict, NotEnrolled, NotHere, WrongIdentity
-from mdmd.interfaces import Enqueued
+from mdmd.interfaces.fleet import Enqueued
 
 FINAL = {"Acknowledged", "Error", "CommandFormatError", "Malformed"}
 

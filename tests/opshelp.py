@@ -16,20 +16,10 @@ from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.pins import Pins
 from mdmd.flow.send import Sender
 from mdmd.flow.targets import Targets
-from mdmd.interfaces import (
-    AuditEntry,
-    Change,
-    Decision,
-    Enqueued,
-    EnrollmentRecord,
-    Event,
-    Known,
-    Pin,
-    Policy,
-    PushOutcome,
-    QueuedCommand,
-    Result,
-)
+from mdmd.interfaces.audit import AuditEntry
+from mdmd.interfaces.fleet import Enqueued, EnrollmentRecord, Event, Policy, QueuedCommand, Result
+from mdmd.interfaces.inventory import Change, Known, Pin
+from mdmd.interfaces.push import Decision, PushOutcome
 from mdmd.mdm import plist
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID

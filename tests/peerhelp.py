@@ -21,7 +21,7 @@ from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.internet.task import deferLater
 
 from mdmd.apns.client import PushService, Settings
-from mdmd.interfaces import Notification, PushOutcome
+from mdmd.interfaces.push import Notification, PushOutcome
 from mdmd.pki import certificates
 from tests.apnshelp import Certificates
 

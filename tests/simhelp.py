@@ -14,7 +14,8 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from mdmd.errors import MdmdError, StoreUnavailable, WrongIdentity
 from mdmd.flow.scep import Challenges, Scep
-from mdmd.interfaces import Identity, IssuedCertificate
+from mdmd.interfaces.certificates import IssuedCertificate
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm import plist
 from mdmd.mdm.checkin import Authenticate, DeclarativeManagement, decode_checkin
 from mdmd.mdm.command import build_command

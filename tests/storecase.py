@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from mdmd.interfaces import Identity, Policy
+from mdmd.interfaces.fleet import Policy
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm.checkin import Authenticate, SetBootstrapToken, TokenUpdate
 from mdmd.mdm.command import Command, build_command
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType

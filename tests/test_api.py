@@ -15,15 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from mdmd.errors import BadRequest, Conflict, NotHere, StoreUnavailable
 from mdmd.flow.enqueue import Reply, TargetReply
 from mdmd.flow.migrate import Migration
-from mdmd.interfaces import (
-    AuditEntry,
-    EnrollmentRecord,
-    Event,
-    Identity,
-    Policy,
-    QueuedCommand,
-    Result,
-)
+from mdmd.interfaces.audit import AuditEntry
+from mdmd.interfaces.fleet import EnrollmentRecord, Event, Policy, QueuedCommand, Result
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.web.api import ROUTES, make_api

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.apns.conversation import MAX_ANSWER, Conversation
 from mdmd.apns.message import Ended, Fate, payload, read_reason, unsendable
-from mdmd.interfaces import Notification
+from mdmd.interfaces.push import Notification
 
 TOPIC = "com.apple.mgmt.External.test"
 MAGIC = "3C1A7E0B-5E63-4F2B-8F0C-000000000001"

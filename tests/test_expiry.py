@@ -9,7 +9,7 @@ from mdmd.apns.alarms import Alarms
 from mdmd.apns.counts import PushCounts
 from mdmd.apns.expiry import ExpiryWatch, warning_due
 from mdmd.errors import StoreUnavailable
-from mdmd.interfaces import Decision, PushOutcome
+from mdmd.interfaces.push import Decision, PushOutcome
 from tests.apnshelp import told
 from tests.storecase import BEGIN, TOPIC, StoreCase
 

@@ -14,7 +14,9 @@ from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
 from mdmd.flow.enqueue import WAIT_FOR, Enqueuer
 from mdmd.flow.pushcert import install
-from mdmd.interfaces import Decision, Enqueued, Identity, NoPush, Policy, PushOutcome
+from mdmd.interfaces.fleet import Enqueued, Policy
+from mdmd.interfaces.identity import Identity
+from mdmd.interfaces.push import Decision, NoPush, PushOutcome
 from mdmd.mdm.command import Command, build_command
 from mdmd.mdm.enrollment import EnrollmentID
 

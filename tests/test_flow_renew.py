@@ -15,7 +15,9 @@ from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
 from mdmd.flow.enroll import Guest
 from mdmd.flow.renew import PREFIX, Renew, next_step
-from mdmd.interfaces import Identity, IssuedCertificate, Renewal, Result
+from mdmd.interfaces.certificates import IssuedCertificate, Renewal
+from mdmd.interfaces.fleet import Result
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm import plist
 from mdmd.mdm.command import Command, build_command
 from mdmd.mdm.enrollment import EnrollmentID

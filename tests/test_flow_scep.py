@@ -15,7 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.errors import BadSCEP
 from mdmd.flow.scep import ONE_TIME, Challenges, Scep, shared_registration
-from mdmd.interfaces import Challenge, Identity, IssuedCertificate
+from mdmd.interfaces.certificates import Challenge, IssuedCertificate
+from mdmd.interfaces.identity import Identity
 from mdmd.pki import certificates, cms, envelope, scep, scep_client
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.scep_wire import FAIL_INFO, Header, MessageType

@@ -18,7 +18,8 @@ from mdmd.flow.learn import LARGE, Learner
 from mdmd.flow.prepare import PATIENCE, Preparer
 from mdmd.flow.refresh import Limits, Refresher
 from mdmd.flow.send import Sender
-from mdmd.interfaces import Event, Identity, Policy
+from mdmd.interfaces.fleet import Event, Policy
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm.catalogue.blueprint import Blueprint, Step, read_blueprints
 from mdmd.mdm.catalogue.load import need_questions
 from mdmd.mdm.report import Status

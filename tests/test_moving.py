@@ -4,7 +4,8 @@ import copy
 from typing import Any
 
 from mdmd.errors import BadRequest, Conflict, WrongIdentity
-from mdmd.interfaces import Moved, Policy, Priority
+from mdmd.interfaces.fleet import Policy, Priority
+from mdmd.interfaces.moving import Moved
 from mdmd.pki.pushcert import read_push_certificate
 from mdmd.pki.sealing import Sealer
 from mdmd.store.moving import Moving

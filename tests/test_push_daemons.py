@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from mdmd.interfaces import Policy
+from mdmd.interfaces.fleet import Policy
 from mdmd.mdm.enrollment import EnrollmentID
 from tests.peerhelp import NODE, Authority, NodeApns, Program, reactor
 from tests.storecase import TOPIC, StoreCase, Talker, certificate, command, udid

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.apns.line import DEADLINE
-from mdmd.interfaces import Decision, PushOutcome
+from mdmd.interfaces.push import Decision, PushOutcome
 from tests.apnshelp import Apns, refused
 from tests.test_conversation import TOPIC, notification
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from mdmd.apns.client import PushService
 from mdmd.apns.reasons import TABLE
-from mdmd.interfaces import Decision, Notification, PushOutcome
+from mdmd.interfaces.push import Decision, Notification, PushOutcome
 from tests.peerhelp import (
     GO,
     NGHTTPD,

@@ -4,7 +4,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.apns.line import DEADLINE, MOST_WAITING
-from mdmd.interfaces import Decision, PushOutcome
+from mdmd.interfaces.push import Decision, PushOutcome
 from tests.apnshelp import Apns, refused, told
 from tests.test_conversation import TOPIC, notification
 

@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.apns.reasons import CLOSES_CONNECTION, TABLE, decide, decide_goodbye
-from mdmd.interfaces import Decision
+from mdmd.interfaces.push import Decision
 
 DOCUMENTED = [
     "BadCollapseId",

@@ -10,7 +10,8 @@ from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.pins import Pins
 from mdmd.flow.send import How, Sender
 from mdmd.flow.targets import Targets
-from mdmd.interfaces import NoPush, Priority
+from mdmd.interfaces.fleet import Priority
+from mdmd.interfaces.push import NoPush
 from mdmd.mdm.command import build_command
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
 from mdmd.store.keys import pack

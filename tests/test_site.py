@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mdmd import errors
 from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
-from mdmd.interfaces import Identity
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.pki.scep import ScepAnswer
 from mdmd.web.channel import LINGER, Limits

@@ -1,6 +1,6 @@
 """The audit in a real Valkey: appended, read back newest first, bounded."""
 
-from mdmd.interfaces import AuditEntry
+from mdmd.interfaces.audit import AuditEntry
 from tests.storecase import StoreCase
 
 

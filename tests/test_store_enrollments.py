@@ -1,7 +1,7 @@
 """The life of enrollments on a real Valkey."""
 
 from mdmd.errors import BadMessage, NotEnrolled, WrongIdentity
-from mdmd.interfaces import Identity
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm.enrollment import EnrollmentType
 from mdmd.store.enrollments import SUPERSEDE_AT_ONCE
 from tests.storecase import MS, TOPIC, StoreCase, certificate, udid

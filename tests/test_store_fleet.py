@@ -3,7 +3,7 @@
 from twisted.internet.defer import Deferred, gatherResults
 
 from mdmd.errors import Conflict, NotHere, StoreCorrupt, StoreUnavailable
-from mdmd.interfaces import Enqueued, Policy
+from mdmd.interfaces.fleet import Enqueued, Policy
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.pki.sealing import Sealer

@@ -7,7 +7,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
 from mdmd.errors import BadSCEP, NotHere, WrongIdentity
-from mdmd.interfaces import Challenge, Identity, IssuedCertificate, Link
+from mdmd.interfaces.certificates import Challenge, IssuedCertificate, Link
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm.report import Status
 from mdmd.store import keys
 from mdmd.store.link import Link as Connection

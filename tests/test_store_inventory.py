@@ -1,7 +1,7 @@
 """What is known of devices besides their enrollment, on a real Valkey."""
 
 from mdmd.errors import NotEnrolled
-from mdmd.interfaces import Change, Pin
+from mdmd.interfaces.inventory import Change, Pin
 from tests.storecase import BEGIN, MS, StoreCase, Talker
 
 

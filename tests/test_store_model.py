@@ -17,7 +17,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.errors import MdmdError
-from mdmd.interfaces import Decision, DuePush, Identity, Policy, Priority, PushOutcome
+from mdmd.interfaces.fleet import Policy, Priority
+from mdmd.interfaces.identity import Identity
+from mdmd.interfaces.push import Decision, DuePush, PushOutcome
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
 from mdmd.mdm.report import Report, Status

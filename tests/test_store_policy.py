@@ -1,6 +1,7 @@
 """Commands for later, commands of which one is enough, and a night of NotNow; on a real Valkey."""
 
-from mdmd.interfaces import DuePush, Enqueued, Policy, Priority
+from mdmd.interfaces.fleet import Enqueued, Policy, Priority
+from mdmd.interfaces.push import DuePush
 from mdmd.mdm.report import Status
 from tests.storecase import MS, StoreCase, Talker, command
 

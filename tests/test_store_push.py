@@ -1,6 +1,7 @@
 """The push work set on a real Valkey: who is due, who has claimed it, when it is due again."""
 
-from mdmd.interfaces import Decision, DuePush, NoPush, Policy, PushOutcome
+from mdmd.interfaces.fleet import Policy
+from mdmd.interfaces.push import Decision, DuePush, NoPush, PushOutcome
 from tests.storecase import BEGIN, MS, TOPIC, StoreCase, command, udid
 
 LEASE = 30_000

@@ -1,7 +1,7 @@
 """The queue of an enrollment, as its device meets it, on a real Valkey."""
 
 from mdmd.errors import NotEnrolled, WrongIdentity
-from mdmd.interfaces import Policy, Priority
+from mdmd.interfaces.fleet import Policy, Priority
 from mdmd.mdm.command import Command
 from mdmd.mdm.report import Report, Status
 from mdmd.store.queue import PARK_AT_ONCE

@@ -9,7 +9,7 @@ from twisted.spread import pb
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.errors import StoreUnavailable
-from mdmd.interfaces import Event
+from mdmd.interfaces.fleet import Event
 from mdmd.ops import subscription
 from mdmd.ops.subscription import Filter, Subscription
 from mdmd.ops.tail import PAUSE, Tail

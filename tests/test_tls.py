@@ -21,7 +21,7 @@ from twisted.python.procutils import which
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mdmd.errors import BadCertificate, MdmdError
-from mdmd.interfaces import Identity
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, fingerprint, key_pem, new_key

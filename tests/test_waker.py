@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.apns.waker import LEASE, MOST_FLYING, Waker
 from mdmd.errors import StoreUnavailable
-from mdmd.interfaces import Decision, DuePush, NoPush, Notification, PushOutcome
+from mdmd.interfaces.push import Decision, DuePush, NoPush, Notification, PushOutcome
 from mdmd.mdm.enrollment import EnrollmentID
 from tests.test_conversation import TOPIC
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mdmd.interfaces import Event
+from mdmd.interfaces.fleet import Event
 from mdmd.webhook.lanes import LAST_RETRY, LONGEST_PAUSE, TROUBLE, Lanes, Waiting
 from mdmd.webhook.message import message, signature
 from mdmd.webhook.road import is_public

@@ -5,7 +5,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mdmd.errors import MdmdError
-from mdmd.interfaces import IEventWriter
+from mdmd.interfaces.push import IEventWriter
 
 log = Logger()
 

@@ -21,7 +21,7 @@ from mdmd.apns.message import unsendable
 from mdmd.apns.status import LineStatus
 from mdmd.apns.timing import Clock, Jitter, Timer, stop_timer
 from mdmd.errors import BadCertificate, StoreCorrupt, StoreUnavailable
-from mdmd.interfaces import Decision, IPushCertificates, Notification, PushOutcome
+from mdmd.interfaces.push import Decision, IPushCertificates, Notification, PushOutcome
 from mdmd.pki.pushcert import read_push_certificate
 
 log = Logger()
@@ -53,7 +53,7 @@ class Settings:
 
 class PushService:
     """
-    Send notifications to APNs (:class:`~mdmd.interfaces.IPushService`).
+    Send notifications to APNs (:class:`~mdmd.interfaces.push.IPushService`).
 
     :param alarmed: called with topic and reason when APNs or TLS begins to
         refuse all pushes of a topic, with an empty reason when that is over.

@@ -17,7 +17,7 @@ from mdmd.apns.message import Ended, Fate
 from mdmd.apns.reasons import decide_goodbye
 from mdmd.apns.timing import Clock, Timer, stop_timer
 from mdmd.apns.tls import ALPN, explain
-from mdmd.interfaces import Decision, Notification, PushOutcome
+from mdmd.interfaces.push import Decision, Notification, PushOutcome
 
 log = Logger()
 

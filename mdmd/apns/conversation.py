@@ -21,7 +21,7 @@ from mdmd.apns.frames import Code, Frame, Setting, Violation
 from mdmd.apns.headers import MAX_BLOCK, AnswerHeaders, RequestHeaders
 from mdmd.apns.message import Ended, Fate, payload, read_reason
 from mdmd.apns.stream import Stream
-from mdmd.interfaces import Notification
+from mdmd.interfaces.push import Notification
 
 MAX_ANSWER = 4096  # bytes of a response's body that are read; more resets the stream
 

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from mdmd.apns.reasons import TABLE
-from mdmd.interfaces import PushOutcome
+from mdmd.interfaces.push import PushOutcome
 
 _KNOWN = {reason for _, reason in TABLE}
 

@@ -16,7 +16,7 @@ from zope.interface import implementer
 from mdmd.apns.connection import Connection, NotConnected
 from mdmd.apns.tls import client_tls, explain
 from mdmd.errors import BadCertificate
-from mdmd.interfaces import Decision, PushOutcome
+from mdmd.interfaces.push import Decision, PushOutcome
 from mdmd.pki.pushcert import PushCertificate
 
 MAX_PROXY_ANSWER = 8192  # bytes up to the end of its headers

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from mdmd.apns.tls import read_roots
 from mdmd.errors import BadRequest, Unreachable
-from mdmd.interfaces import IPushCertificates
+from mdmd.interfaces.push import IPushCertificates
 from mdmd.pki.pushcert import PushCertificate, read_push_certificate
 
 log = Logger()

@@ -6,7 +6,7 @@ from twisted.python.failure import Failure
 
 from mdmd.apns.timing import Clock, Timer, stop_timer
 from mdmd.errors import MdmdError
-from mdmd.interfaces import IExpiryWarnings
+from mdmd.interfaces.push import IExpiryWarnings
 
 log = Logger()
 

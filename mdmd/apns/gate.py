@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from mdmd.apns.reasons import TABLE
 from mdmd.apns.timing import Jitter, spread, step
-from mdmd.interfaces import Decision, PushOutcome
+from mdmd.interfaces.push import Decision, PushOutcome
 
 log = Logger()
 

@@ -30,7 +30,7 @@ from mdmd.apns.message import Ended, Fate
 from mdmd.apns.reasons import CLOSES_CONNECTION, decide
 from mdmd.apns.status import LineStatus
 from mdmd.apns.timing import Clock, Jitter, spread, step
-from mdmd.interfaces import Decision, Notification, PushOutcome
+from mdmd.interfaces.push import Decision, Notification, PushOutcome
 from mdmd.pki.pushcert import PushCertificate
 
 log = Logger()

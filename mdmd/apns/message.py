@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import attrs
 
-from mdmd.interfaces import Notification
+from mdmd.interfaces.push import Notification
 
 MAX_PAYLOAD = 4096  # bytes, Apple's limit
 MAX_TOKEN = 100  # bytes; Apple's are 32 and say they may grow

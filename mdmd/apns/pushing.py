@@ -8,7 +8,7 @@ from mdmd.apns.client import PushService
 from mdmd.apns.counts import PushCounts
 from mdmd.apns.expiry import ExpiryWatch
 from mdmd.apns.waker import Waker
-from mdmd.interfaces import IPushWork
+from mdmd.interfaces.push import IPushWork
 
 
 @attrs.frozen

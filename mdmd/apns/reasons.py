@@ -6,7 +6,7 @@ not to send again (BadDeviceToken, DeviceTokenNotForTopic, ExpiredToken,
 Unregistered, Forbidden, PayloadTooLarge) is followed here.
 """
 
-from mdmd.interfaces import Decision
+from mdmd.interfaces.push import Decision
 
 DELIVERED = Decision.DELIVERED
 DROP_TOKEN = Decision.DROP_TOKEN  # wrong for this enrollment until its next TokenUpdate

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
 from mdmd.errors import BadCertificate
-from mdmd.interfaces import Decision, PushOutcome
+from mdmd.interfaces.push import Decision, PushOutcome
 from mdmd.pki.pushcert import PushCertificate
 
 ALPN = b"h2"

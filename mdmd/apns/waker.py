@@ -17,14 +17,7 @@ from mdmd.apns.line import DEADLINE
 from mdmd.apns.status import WakerStatus
 from mdmd.apns.timing import Clock, Jitter, Timer, spread, step, stop_timer
 from mdmd.errors import MdmdError, StoreUnavailable
-from mdmd.interfaces import (
-    Decision,
-    DuePush,
-    IPushService,
-    IPushWork,
-    NoPush,
-    PushOutcome,
-)
+from mdmd.interfaces.push import Decision, DuePush, IPushService, IPushWork, NoPush, PushOutcome
 from mdmd.mdm.enrollment import EnrollmentID
 
 log = Logger()
@@ -54,7 +47,7 @@ class _Flight:
 
 class Waker:
     """
-    Push whoever is due, and whoever is asked for (:class:`~mdmd.interfaces.IWaker`).
+    Push whoever is due, and whoever is asked for (:class:`~mdmd.interfaces.push.IWaker`).
 
     :param repeat: seconds before each further push while a device does not connect.
     :param recorded: called with topic and outcome of each push, for those who count.

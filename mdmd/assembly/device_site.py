@@ -10,7 +10,7 @@ from mdmd.assembly.parts import Parts
 from mdmd.config import Config
 from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
-from mdmd.interfaces import IPushCertificates, IWaker
+from mdmd.interfaces.push import IPushCertificates, IWaker
 from mdmd.mdm.report import Report
 from mdmd.store.store import Store
 from mdmd.web.apps import Shelf

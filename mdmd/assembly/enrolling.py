@@ -21,7 +21,7 @@ from mdmd.flow.automated import Automated
 from mdmd.flow.enroll import Enroll, Signer, Terms
 from mdmd.flow.renew import Renew
 from mdmd.flow.scep import Challenges, Scep, shared_registration
-from mdmd.interfaces import IWaker
+from mdmd.interfaces.push import IWaker
 from mdmd.mdm.machine_info import minimum
 from mdmd.mdm.profile import EnrollmentProfile, ScepPayload
 from mdmd.pki import certificates

@@ -19,7 +19,8 @@ from mdmd.flow.learn import Learner
 from mdmd.flow.prepare import Preparer
 from mdmd.flow.refresh import Limits, Refresher
 from mdmd.flow.send import Sender
-from mdmd.interfaces import Event, IWaker
+from mdmd.interfaces.fleet import Event
+from mdmd.interfaces.push import IWaker
 from mdmd.mdm.answers.decode import Answer
 from mdmd.mdm.catalogue.blueprint import Blueprint
 from mdmd.store.store import Store

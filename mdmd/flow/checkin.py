@@ -7,7 +7,9 @@ Each kind of check-in is one method below and one atomic step in the store.
 from collections.abc import Awaitable, Callable, Mapping
 
 from mdmd.errors import BadMessage, Gone, NoIdentity
-from mdmd.interfaces import Identity, IEnrollments, IWaker, Notes
+from mdmd.interfaces.checkins import IEnrollments
+from mdmd.interfaces.identity import Identity, Notes
+from mdmd.interfaces.push import IWaker
 from mdmd.mdm import declarations, plist
 from mdmd.mdm.checkin import (
     Authenticate,

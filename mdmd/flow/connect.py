@@ -9,7 +9,8 @@ offers next, what is parked, when to push again.
 from collections.abc import Awaitable, Callable
 
 from mdmd.flow.renew import is_renewal
-from mdmd.interfaces import Identity, IQueue, Notes
+from mdmd.interfaces.identity import Identity, Notes
+from mdmd.interfaces.queue import IQueue
 from mdmd.mdm.report import Report, decode_report
 
 LARGE = 1 << 20  # bytes; reading more than that holds up other devices

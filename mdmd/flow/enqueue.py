@@ -11,16 +11,8 @@ import attrs
 
 from mdmd.errors import BadMessage, BadRequest
 from mdmd.flow.pins import Pins
-from mdmd.interfaces import (
-    Decision,
-    Enqueued,
-    IFleet,
-    IWaker,
-    NoPush,
-    Policy,
-    Priority,
-    PushOutcome,
-)
+from mdmd.interfaces.fleet import Enqueued, IFleet, Policy, Priority
+from mdmd.interfaces.push import Decision, IWaker, NoPush, PushOutcome
 from mdmd.mdm.answers.decode import LIMITS, is_partial
 from mdmd.mdm.catalogue.load import entry
 from mdmd.mdm.command import Command, keys_of

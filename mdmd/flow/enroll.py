@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import pkcs12 as p12
 
 from mdmd.errors import NotHere
 from mdmd.flow.scep import ONE_TIME, recorded
-from mdmd.interfaces import Challenge, IIdentities
-from mdmd.interfaces import Link as EnrollLink
+from mdmd.interfaces.certificates import Challenge, IIdentities
+from mdmd.interfaces.certificates import Link as EnrollLink
 from mdmd.mdm.profile import EnrollmentProfile, Pkcs12Payload, ScepPayload, enrollment_profile
 from mdmd.pki import certificates, cms
 from mdmd.pki.authority import CertificateAuthority

@@ -11,7 +11,8 @@ lease ends within seconds and another one takes over.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from mdmd.errors import StoreUnavailable
-from mdmd.interfaces import Event, IFollowing
+from mdmd.interfaces.fleet import Event
+from mdmd.interfaces.inventory import IFollowing
 
 Wants = Callable[[str, Mapping[str, str]], bool]
 Reaction = Callable[[Event], Awaitable[None]]

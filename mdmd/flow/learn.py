@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from mdmd.errors import BadMessage
-from mdmd.interfaces import Event, IInventory
+from mdmd.interfaces.fleet import Event
+from mdmd.interfaces.inventory import IInventory
 from mdmd.mdm.answers.decode import Answer, decode_answer, tells_fields
 from mdmd.mdm.checkin import Authenticate, decode_checkin
 from mdmd.mdm.enrollment import EnrollmentID

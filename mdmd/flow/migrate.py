@@ -6,7 +6,8 @@ certificate that such a device then shows is pinned to it.
 """
 
 from mdmd.errors import BadMessage
-from mdmd.interfaces import Identity, IEnrollments
+from mdmd.interfaces.checkins import IEnrollments
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm.checkin import (
     Authenticate,
     CheckOut,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from mdmd.interfaces import IInventory, Pin
+from mdmd.interfaces.inventory import IInventory, Pin
 from mdmd.mdm.catalogue.load import entry
 from mdmd.mdm.command import Command, keys_of
 from mdmd.mdm.enrollment import EnrollmentID

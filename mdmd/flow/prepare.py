@@ -12,7 +12,8 @@ from uuid import NAMESPACE_OID, uuid5
 
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.learn import Tells
-from mdmd.interfaces import EnrollmentRecord, Event, IDue, IFleet, Policy
+from mdmd.interfaces.fleet import EnrollmentRecord, Event, IFleet, Policy
+from mdmd.interfaces.inventory import IDue
 from mdmd.mdm.catalogue.blueprint import Blueprint, Step
 from mdmd.mdm.catalogue.check import check_fit
 from mdmd.mdm.catalogue.facts import Facts, facts_of

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from mdmd.errors import Conflict
-from mdmd.interfaces import IPushCertificates
+from mdmd.interfaces.push import IPushCertificates
 from mdmd.pki.pushcert import read_push_certificate
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from mdmd.flow.send import How, Sender
-from mdmd.interfaces import Event, IDue, IFleet, IWaker, Priority
+from mdmd.interfaces.fleet import Event, IFleet, Priority
+from mdmd.interfaces.inventory import IDue
+from mdmd.interfaces.push import IWaker
 from mdmd.mdm.catalogue.load import entry
 from mdmd.mdm.command import build_command
 from mdmd.mdm.enrollment import EnrollmentID

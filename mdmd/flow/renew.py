@@ -19,15 +19,9 @@ import attrs
 
 from mdmd.errors import Conflict, MdmdError, NotHere, StoreUnavailable
 from mdmd.flow.enroll import Guest
-from mdmd.interfaces import (
-    IFleet,
-    IIdentities,
-    IRenewals,
-    IWaker,
-    Policy,
-    Priority,
-    Renewal,
-)
+from mdmd.interfaces.certificates import IIdentities, IRenewals, Renewal
+from mdmd.interfaces.fleet import IFleet, Policy, Priority
+from mdmd.interfaces.push import IWaker
 from mdmd.mdm.command import build_command
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.pki.certificates import name_parts

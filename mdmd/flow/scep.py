@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mdmd.errors import BadCertificate, BadSCEP
-from mdmd.interfaces import IIdentities, IssuedCertificate
+from mdmd.interfaces.certificates import IIdentities, IssuedCertificate
 from mdmd.pki import certificates
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.scep import Judged, Responder, ScepAnswer

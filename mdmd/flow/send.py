@@ -13,7 +13,8 @@ import attrs
 
 from mdmd.errors import BadRequest
 from mdmd.flow.enqueue import Enqueuer, Reply, TargetReply
-from mdmd.interfaces import EnrollmentRecord, IFleet, IInventory, Policy, Priority
+from mdmd.interfaces.fleet import EnrollmentRecord, IFleet, Policy, Priority
+from mdmd.interfaces.inventory import IInventory
 from mdmd.mdm import plist
 from mdmd.mdm.answers.decode import is_partial
 from mdmd.mdm.catalogue.check import Verdict, check_fit, check_form, fitting

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 import attrs
 
 from mdmd.flow.where import Condition, Field, Fields, parse
-from mdmd.interfaces import EnrollmentRecord, IFleet, IGroups, IInventory, Known
+from mdmd.interfaces.fleet import EnrollmentRecord, IFleet
+from mdmd.interfaces.inventory import IGroups, IInventory, Known
 from mdmd.mdm.catalogue.facts import platform_of
 
 # The inventory's field behind each of ours; those of the record need none.

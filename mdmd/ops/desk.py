@@ -10,18 +10,14 @@ from mdmd.flow.enroll import Enroll
 from mdmd.flow.renew import Renew
 from mdmd.flow.send import Sender
 from mdmd.flow.targets import Targets
-from mdmd.interfaces import (
-    IAudit,
-    IFleet,
-    IGroups,
-    IIdentities,
-    IInventory,
-    IMoving,
-    IPushCertificates,
-    IShelf,
-    IWaker,
-    IWebhooks,
-)
+from mdmd.interfaces.apps import IShelf
+from mdmd.interfaces.audit import IAudit
+from mdmd.interfaces.certificates import IIdentities
+from mdmd.interfaces.fleet import IFleet
+from mdmd.interfaces.inventory import IGroups, IInventory
+from mdmd.interfaces.moving import IMoving
+from mdmd.interfaces.push import IPushCertificates, IWaker
+from mdmd.interfaces.webhooks import IWebhooks
 from mdmd.ops.operators import Operators
 from mdmd.ops.tail import Tail
 

@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from mdmd.errors import BadRequest, InternalError, MdmdError, NotAllowed
-from mdmd.interfaces import AuditEntry
+from mdmd.interfaces.audit import AuditEntry
 from mdmd.ops.desk import Desk
 from mdmd.ops.method import Caller, Declared, Method, Subject, Wire
 from mdmd.ops.subjects.apps import Apps

@@ -5,7 +5,8 @@ from typing import Any
 import attrs
 
 from mdmd.flow.enqueue import Reply
-from mdmd.interfaces import AuditEntry, EnrollmentRecord, Event, QueuedCommand, Result
+from mdmd.interfaces.audit import AuditEntry
+from mdmd.interfaces.fleet import EnrollmentRecord, Event, QueuedCommand, Result
 from mdmd.mdm.catalogue.load import entry
 
 Record = dict[str, Any]

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.spread import pb
 
 from mdmd.errors import StoreUnavailable
-from mdmd.interfaces import Event
+from mdmd.interfaces.fleet import Event
 from mdmd.ops import records
 from mdmd.ops.tail import Tail
 

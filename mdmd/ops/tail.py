@@ -16,7 +16,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mdmd.errors import StoreUnavailable
-from mdmd.interfaces import Event, IFeed, IFleet
+from mdmd.interfaces.fleet import Event, IFleet
+from mdmd.interfaces.webhooks import IFeed
 
 log = Logger()
 

@@ -4,7 +4,7 @@ import json
 
 import attrs
 
-from mdmd.interfaces import AuditEntry
+from mdmd.interfaces.audit import AuditEntry
 from mdmd.store import keys
 from mdmd.store.subject import Tools
 
@@ -13,7 +13,7 @@ KEPT = 1_000_000  # entries, some 300 bytes each; the oldest make room
 
 @attrs.frozen
 class Audit:
-    """Implements :class:`mdmd.interfaces.IAudit`."""
+    """Implements :class:`mdmd.interfaces.audit.IAudit`."""
 
     _tools: Tools
 

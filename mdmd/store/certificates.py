@@ -10,7 +10,7 @@ from mdmd.store.subject import Tools
 
 @attrs.frozen
 class PushCertificates:
-    """Implements :class:`mdmd.interfaces.IPushCertificates` and ``IExpiryWarnings``."""
+    """Implements :class:`mdmd.interfaces.push.IPushCertificates` and ``IExpiryWarnings``."""
 
     _tools: Tools
 

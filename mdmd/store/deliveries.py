@@ -6,7 +6,8 @@ from typing import Any
 import attrs
 
 from mdmd.errors import BadRequest
-from mdmd.interfaces import DeadLetter, DeliveryState, Event
+from mdmd.interfaces.fleet import Event
+from mdmd.interfaces.webhooks import DeadLetter, DeliveryState
 from mdmd.store import keys
 from mdmd.store.events import Events
 from mdmd.store.link import ScriptError
@@ -18,7 +19,7 @@ _READER = "mdmd"  # the one consumer of a group, whichever daemon it is
 
 @attrs.frozen
 class Deliveries:
-    """Implements :class:`mdmd.interfaces.IDeliveries`."""
+    """Implements :class:`mdmd.interfaces.webhooks.IDeliveries`."""
 
     _tools: Tools
     _events: Events

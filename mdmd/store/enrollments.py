@@ -3,7 +3,7 @@
 import attrs
 
 from mdmd.errors import BadMessage
-from mdmd.interfaces import Identity
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm.checkin import Authenticate, SetBootstrapToken, TokenUpdate
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
@@ -25,13 +25,13 @@ def unpack_push(secret: bytes) -> tuple[bytes, str]:
 
 @attrs.frozen
 class Enrollments:
-    """Implements :class:`mdmd.interfaces.IEnrollments`."""
+    """Implements :class:`mdmd.interfaces.checkins.IEnrollments`."""
 
     _tools: Tools
 
     async def authenticate(self, message: Authenticate, identity: Identity) -> None:
         """
-        Begin a new generation; see :class:`~mdmd.interfaces.IEnrollments`.
+        Begin a new generation; see :class:`~mdmd.interfaces.checkins.IEnrollments`.
 
         :raises BadMessage: it comes from a user channel; only devices authenticate.
         :raises WrongIdentity: the certificate is pinned to another device, revoked,

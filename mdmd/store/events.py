@@ -6,7 +6,7 @@ import attrs
 from twisted.logger import Logger
 
 from mdmd.errors import StoreCorrupt
-from mdmd.interfaces import Event
+from mdmd.interfaces.fleet import Event
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
 from mdmd.store.subject import Tools, Word

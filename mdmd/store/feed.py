@@ -19,7 +19,7 @@ PAUSE = 0.05  # seconds between two reads, or a busy fleet would have one for ea
 
 
 class Feed:
-    """Implements :class:`mdmd.interfaces.IFeed`."""
+    """Implements :class:`mdmd.interfaces.webhooks.IFeed`."""
 
     def __init__(self, reactor: Any, link: Link) -> None:
         self._reactor = reactor

@@ -8,14 +8,7 @@ import attrs
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from mdmd.errors import BadMessage
-from mdmd.interfaces import (
-    Enqueued,
-    EnrollmentRecord,
-    Event,
-    Policy,
-    QueuedCommand,
-    Result,
-)
+from mdmd.interfaces.fleet import Enqueued, EnrollmentRecord, Event, Policy, QueuedCommand, Result
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
 from mdmd.store import keys
@@ -41,7 +34,7 @@ _ANSWERS = {
 
 @attrs.frozen
 class Fleet:
-    """Implements :class:`mdmd.interfaces.IFleet`."""
+    """Implements :class:`mdmd.interfaces.fleet.IFleet`."""
 
     _tools: Tools
     _events: Events

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from mdmd.interfaces import Event
+from mdmd.interfaces.fleet import Event
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
 from mdmd.store.events import Events
@@ -13,7 +13,7 @@ from mdmd.store.subject import Tools, Word
 
 @attrs.frozen
 class Following:
-    """Implements :class:`mdmd.interfaces.IFollowing`."""
+    """Implements :class:`mdmd.interfaces.inventory.IFollowing`."""
 
     _tools: Tools
     _events: Events
@@ -36,7 +36,7 @@ class Following:
 
 @attrs.frozen
 class Due:
-    """Implements :class:`mdmd.interfaces.IDue`, in the sorted set of this key."""
+    """Implements :class:`mdmd.interfaces.inventory.IDue`, in the sorted set of this key."""
 
     _tools: Tools
     _key: bytes

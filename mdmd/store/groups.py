@@ -13,7 +13,7 @@ CHANGE_AT_ONCE = 1000
 
 @attrs.frozen
 class Groups:
-    """Implements :class:`mdmd.interfaces.IGroups`."""
+    """Implements :class:`mdmd.interfaces.inventory.IGroups`."""
 
     _tools: Tools
 

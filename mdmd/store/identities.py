@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import attrs
 
 from mdmd.errors import BadSCEP, NotHere, WrongIdentity
-from mdmd.interfaces import Challenge, IssuedCertificate, Link
+from mdmd.interfaces.certificates import Challenge, IssuedCertificate, Link
 from mdmd.store import keys
 from mdmd.store.link import ScriptError
 from mdmd.store.subject import Tools, Word
@@ -23,7 +23,7 @@ _CHALLENGES = {
 
 @attrs.frozen
 class Identities:
-    """Implements :class:`mdmd.interfaces.IIdentities`."""
+    """Implements :class:`mdmd.interfaces.certificates.IIdentities`."""
 
     _tools: Tools
 
@@ -31,7 +31,7 @@ class Identities:
         self, certificate: IssuedCertificate, request: str, name: str = "", challenge: str = ""
     ) -> None:
         """
-        Record a certificate and use up its challenge; see :class:`~mdmd.interfaces.IIdentities`.
+        Record a certificate and use up its challenge; see ``IIdentities``.
 
         :raises BadSCEP: the challenge is not good for it, or what it renews is revoked.
         """

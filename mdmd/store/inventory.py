@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from mdmd.interfaces import Change, Known, Pin
+from mdmd.interfaces.inventory import Change, Known, Pin
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
 from mdmd.store.subject import Tools, Word
@@ -29,7 +29,7 @@ FACTS = frozenset(
 
 @attrs.frozen
 class Inventory:
-    """Implements :class:`mdmd.interfaces.IInventory`."""
+    """Implements :class:`mdmd.interfaces.inventory.IInventory`."""
 
     _tools: Tools
 

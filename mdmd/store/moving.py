@@ -12,7 +12,7 @@ import attrs
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from mdmd.errors import BadRequest, Conflict, MdmdError
-from mdmd.interfaces import Moved
+from mdmd.interfaces.moving import Moved
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
 from mdmd.store import keys
 from mdmd.store.enrollments import pack_push, unpack_push
@@ -37,7 +37,7 @@ _REVOKED = "!"
 
 @attrs.frozen
 class Moving:
-    """Implements :class:`mdmd.interfaces.IMoving`."""
+    """Implements :class:`mdmd.interfaces.moving.IMoving`."""
 
     _tools: Tools
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from mdmd.interfaces import Decision, DuePush, NoPush, Notification, PushOutcome
+from mdmd.interfaces.push import Decision, DuePush, NoPush, Notification, PushOutcome
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
 from mdmd.store.enrollments import unpack_push
@@ -16,7 +16,7 @@ CLAIM_AT_ONCE = 200  # enrollments in one script call
 
 @attrs.define
 class PushWork:
-    """Implements :class:`mdmd.interfaces.IPushWork`."""
+    """Implements :class:`mdmd.interfaces.push.IPushWork`."""
 
     _tools: Tools
     _turn: int = 0  # which shard is asked first, so that none has to wait for another

@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 from twisted.internet.threads import deferToThread
 
-from mdmd.interfaces import Identity
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.mdm.report import Report, Status
@@ -18,7 +18,7 @@ PARK_AT_ONCE = 100  # exhausted commands in one script call
 
 @attrs.frozen
 class Queue:
-    """Implements :class:`mdmd.interfaces.IQueue`."""
+    """Implements :class:`mdmd.interfaces.queue.IQueue`."""
 
     _tools: Tools
 

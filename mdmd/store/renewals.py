@@ -4,7 +4,7 @@ from itertools import count
 
 import attrs
 
-from mdmd.interfaces import Renewal
+from mdmd.interfaces.certificates import Renewal
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
 from mdmd.store.subject import Tools
@@ -17,7 +17,7 @@ _FIELDS = (
 
 @attrs.frozen
 class Renewals:
-    """Implements :class:`mdmd.interfaces.IRenewals`."""
+    """Implements :class:`mdmd.interfaces.certificates.IRenewals`."""
 
     _tools: Tools
     _turn: count = attrs.field(factory=count)  # type: ignore[type-arg]

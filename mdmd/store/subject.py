@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from mdmd.errors import Conflict, MdmdError, NotEnrolled, NotHere, WrongIdentity
-from mdmd.interfaces import Identity
+from mdmd.interfaces.identity import Identity
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.pki.sealing import Sealer
 from mdmd.store import keys

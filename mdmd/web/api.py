@@ -24,7 +24,10 @@ from mdmd.flow.enqueue import Reply, TargetReply
 from mdmd.flow.migrate import Migration
 from mdmd.flow.pushcert import install
 from mdmd.flow.send import How, Sent
-from mdmd.interfaces import Event, IAudit, IFeed, IFleet, IPushCertificates, Policy
+from mdmd.interfaces.audit import IAudit
+from mdmd.interfaces.fleet import Event, IFleet, Policy
+from mdmd.interfaces.push import IPushCertificates
+from mdmd.interfaces.webhooks import IFeed
 from mdmd.mdm import plist
 from mdmd.mdm.catalogue.check import check_form
 from mdmd.mdm.command import Command, decode_command

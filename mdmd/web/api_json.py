@@ -3,7 +3,7 @@
 import base64
 from datetime import UTC, datetime
 
-from mdmd.interfaces import EnrollmentRecord, Event, QueuedCommand, Result
+from mdmd.interfaces.fleet import EnrollmentRecord, Event, QueuedCommand, Result
 
 Json = dict[str, object]
 

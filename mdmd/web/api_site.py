@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mdmd.errors import MdmdError, NotHere
-from mdmd.interfaces import AuditEntry, IAudit
+from mdmd.interfaces.audit import AuditEntry, IAudit
 from mdmd.web.api_call import Call, Route, matching
 from mdmd.web.channel import LimitedRequest, peer_of
 from mdmd.web.respond import Answer, Clock, Edge, Facts, Refusal, method_not_allowed

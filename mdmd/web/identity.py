@@ -22,7 +22,7 @@ import attrs
 from cryptography import x509
 
 from mdmd.errors import BadCertificate, BadSignature, NoIdentity
-from mdmd.interfaces import Identity
+from mdmd.interfaces.identity import Identity
 from mdmd.pki import signed_data
 from mdmd.pki.certificates import certificate_der, chain_ok, load_certificate
 from mdmd.pki.cms import verify_detached

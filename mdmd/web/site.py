@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mdmd.errors import BadCertificate, BadMessage, BadSCEP, MdmdError, NoIdentity, WrongIdentity
-from mdmd.interfaces import Identity, Notes
+from mdmd.interfaces.identity import Identity, Notes
 from mdmd.mdm import plist
 from mdmd.mdm.enrollment import EnrollmentID, enrollment_id
 from mdmd.pki.scep import ScepAnswer

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
-from mdmd.interfaces import Event
+from mdmd.interfaces.fleet import Event
 
 FIRST_RETRY = 0.2  # seconds
 GROWTH = 1.4  # with each failure; gentle, for a target that fails now and then is not to be left

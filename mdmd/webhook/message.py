@@ -6,7 +6,7 @@ import hmac
 import json
 from datetime import UTC, datetime
 
-from mdmd.interfaces import Event
+from mdmd.interfaces.fleet import Event
 from mdmd.mdm.enrollment import EnrollmentID
 
 Json = dict[str, object]

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
 from twisted.web.iweb import IAgent
 
-from mdmd.interfaces import Event
+from mdmd.interfaces.fleet import Event
 from mdmd.webhook.message import message, signature
 from mdmd.webhook.road import make_agent
 from mdmd.webhook.target import Target

@@ -9,7 +9,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mdmd.errors import StoreCorrupt, StoreUnavailable
-from mdmd.interfaces import Event, IDeliveries, IFeed
+from mdmd.interfaces.fleet import Event
+from mdmd.interfaces.webhooks import IDeliveries, IFeed
 from mdmd.webhook.lanes import Lanes, Waiting
 from mdmd.webhook.post import Outcome, Post
 from mdmd.webhook.target import Target

@@ -5,7 +5,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mdmd.errors import NotHere
-from mdmd.interfaces import DeadLetter, Event, IDeliveries, IFeed, Resent, WebhookStanding
+from mdmd.interfaces.fleet import Event
+from mdmd.interfaces.webhooks import DeadLetter, IDeliveries, IFeed, Resent, WebhookStanding
 from mdmd.webhook.post import Post
 from mdmd.webhook.sender import Sender
 from mdmd.webhook.target import Target
@@ -13,7 +14,7 @@ from mdmd.webhook.target import Target
 
 class Webhooks:
     """
-    The senders of all targets; implements :class:`mdmd.interfaces.IWebhooks`.
+    The senders of all targets; implements :class:`mdmd.interfaces.webhooks.IWebhooks`.
 
     :param daemon: this daemon's name, unlike that of any other with the same store.
     :raises BadCertificate: a target's CA can't be read.

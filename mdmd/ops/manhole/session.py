@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mdmd.errors import MdmdError, NotAllowed
-from mdmd.interfaces import AuditEntry
+from mdmd.interfaces.audit import AuditEntry
 from mdmd.ops.manhole.complete import complete
 from mdmd.ops.manhole.interpreter import Interpreter
 from mdmd.ops.manhole.redact import redacted

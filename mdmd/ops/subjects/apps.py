@@ -1,7 +1,7 @@
 """Apps that we serve to devices."""
 
 from mdmd.errors import NotHere
-from mdmd.interfaces import IShelf
+from mdmd.interfaces.apps import IShelf
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
 

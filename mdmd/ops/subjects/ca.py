@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mdmd.errors import BadMessage, BadRequest, NotHere
 from mdmd.flow.enroll import Enroll, Guest
-from mdmd.interfaces import IIdentities, IssuedCertificate
+from mdmd.interfaces.certificates import IIdentities, IssuedCertificate
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role

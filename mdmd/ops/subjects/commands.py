@@ -7,7 +7,7 @@ import attrs
 from mdmd.errors import BadRequest
 from mdmd.flow.enqueue import Reply, TargetReply
 from mdmd.flow.send import How
-from mdmd.interfaces import Priority
+from mdmd.interfaces.fleet import Priority
 from mdmd.mdm.catalogue.describe import describe
 from mdmd.mdm.catalogue.load import entry, need, search
 from mdmd.mdm.command import Command, build_command, decode_command

@@ -4,7 +4,8 @@ import re
 from datetime import UTC, datetime
 
 from mdmd.errors import BadRequest
-from mdmd.interfaces import EnrollmentRecord, Known
+from mdmd.interfaces.fleet import EnrollmentRecord
+from mdmd.interfaces.inventory import Known
 from mdmd.ops import records
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role

@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from mdmd.errors import BadRequest, MdmdError, NotHere, StoreUnavailable
-from mdmd.interfaces import IMoving
+from mdmd.interfaces.moving import IMoving
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
 from mdmd.ops.wire import MOVED_AT_ONCE

@@ -2,7 +2,7 @@
 
 from mdmd.errors import NotAllowed, NotHere
 from mdmd.flow.send import How
-from mdmd.interfaces import Priority, Result
+from mdmd.interfaces.fleet import Priority, Result
 from mdmd.mdm.command import renamed
 from mdmd.ops import records
 from mdmd.ops.method import Caller, Subject, Wire, method

@@ -3,7 +3,7 @@
 import attrs
 
 from mdmd.errors import NotHere
-from mdmd.interfaces import IWebhooks
+from mdmd.interfaces.webhooks import IWebhooks
 from mdmd.ops import records
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
