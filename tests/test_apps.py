@@ -21,7 +21,8 @@ from mdmd.errors import BadMessage, NotHere
 from mdmd.mdm import app as apps
 from mdmd.mdm.app import App, manifest, read_app
 from mdmd.web.apps import AppFiles, Shelf
-from mdmd.web.channel import LimitedSite, Limits
+from mdmd.web.channel import Limits
+from mdmd.web.limited import LimitedSite
 from mdmd.web.respond import Edge
 
 INFO = {"CFBundleIdentifier": "com.example.a", "CFBundleName": "A", "CFBundleVersion": "7"}

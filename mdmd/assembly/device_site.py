@@ -14,8 +14,9 @@ from mdmd.interfaces.push import IPushCertificates, IWaker
 from mdmd.mdm.report import Report
 from mdmd.store.store import Store
 from mdmd.web.apps import Shelf
-from mdmd.web.channel import LimitedSite, Limits
+from mdmd.web.channel import Limits
 from mdmd.web.identity import Identities
+from mdmd.web.limited import LimitedSite
 from mdmd.web.site import make_site
 
 

@@ -16,7 +16,7 @@ from mdmd.ops.figures import Figures
 from mdmd.ops.metrics import Metrics, Seen
 from mdmd.pki.certificates import load_certificate
 from mdmd.store.store import Store
-from mdmd.web.channel import LimitedSite
+from mdmd.web.limited import LimitedSite
 from mdmd.webhook.webhooks import Webhooks
 
 

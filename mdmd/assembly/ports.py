@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from mdmd.assembly.gentle import BACKLOG, GentleEndpoint
 from mdmd.config.endpoints import endpoint_values, with_backlog
-from mdmd.web.channel import LimitedSite
+from mdmd.web.limited import LimitedSite
 from mdmd.web.tls import ServerContext, wrap
 
 log = Logger()

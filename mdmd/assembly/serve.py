@@ -43,7 +43,7 @@ from mdmd.store.feed import Feed
 from mdmd.store.store import Store
 from mdmd.web.api import make_api
 from mdmd.web.apps import Shelf
-from mdmd.web.channel import LimitedSite
+from mdmd.web.limited import LimitedSite
 from mdmd.webhook.webhooks import Webhooks
 
 log = Logger()

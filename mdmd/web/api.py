@@ -34,7 +34,8 @@ from mdmd.mdm.command import Command, decode_command
 from mdmd.web import api_json
 from mdmd.web.api_call import LARGEST_PAGE, Call, Route, json_answer, spell_error
 from mdmd.web.api_site import ApiLeaf
-from mdmd.web.channel import LimitedSite, Limits
+from mdmd.web.channel import Limits
+from mdmd.web.limited import LimitedSite
 from mdmd.web.respond import Answer, Clock, Edge
 
 Ping = Callable[[], Awaitable[object]]

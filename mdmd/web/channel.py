@@ -1,5 +1,5 @@
 """
-One HTTP/1.1 connection with limits, and the site that counts them.
+One HTTP/1.1 connection with limits; :mod:`mdmd.web.limited` is the site that counts them.
 
 :mod:`mdmd.web.http1` reads the requests; this module says how long, how large and
 how many. There is one timer per connection and it is only looked at, not moved,
@@ -14,17 +14,15 @@ Requests are answered one after the other, and only while the client takes the
 answers; what it sends meanwhile is not read beyond ``AHEAD`` bytes.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from enum import Enum, auto
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 from OpenSSL import SSL
 from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, ITCPTransport
-from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -32,7 +30,10 @@ from twisted.web.http import RESPONSES, parse_qs
 from zope.interface import implementer
 
 from mdmd.web.http1 import MAX_LINE, Head, MalformedError, OversizedError, Reader
-from mdmd.web.respond import Clock, Delayed, plain, wide_event
+from mdmd.web.respond import Delayed, plain, wide_event
+
+if TYPE_CHECKING:
+    from mdmd.web.limited import LimitedSite
 
 log = Logger()
 
@@ -424,94 +425,6 @@ class Channel(TwistedProtocol):
             if shown is not None:
                 self._certificate = dump_certificate(FILETYPE_ASN1, shown)
         return self._certificate
-
-
-@attrs.define
-class Counts:
-    """What happened at a site since it started, for the metrics."""
-
-    opened: int = 0  # connections; each is a TLS handshake, where there is TLS
-    tls_failed: int = 0  # handshakes that failed, and TLS that broke later
-    turned_away: int = 0  # connections beyond the limit
-    cut: int = 0  # requests that did not end in time
-    bad: int = 0  # requests refused before they were read
-
-
-class LimitedSite(Factory):
-    """
-    A site of one resource.
-
-    :param too_large: is told of an oversized body and the peer's address.
-    :param knows: says of a request whose body is still to come whether a certificate of
-        ours comes with it; its holder may send larger bodies.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        resource: Renders,
-        reactor: Clock,
-        limits: Limits,
-        too_large: Callable[[str], object] = lambda peer: None,
-        knows: Callable[[LimitedRequest], bool] = lambda request: False,
-    ) -> None:
-        self.resource = resource
-        self.reactor = reactor
-        self.limits = limits
-        self.oversized = too_large
-        self.knows = knows
-        self.channels: set[Channel] = set()
-        self.counts = Counts()
-        self._told = float("-inf")
-        self._empty: list[Deferred[None]] = []
-
-    def buildProtocol(self, addr: IAddress | None) -> Channel | None:
-        """Take a connection, or None: there are too many."""
-        if len(self.channels) < self.limits.connections:
-            return Channel(self, addr)
-        self.counts.turned_away += 1
-        now = self.reactor.seconds()
-        if now - self._told >= 1:
-            self._told = now
-            log.warn(
-                "too many connections: {limit} are open, {turned_away} turned away so far",
-                limit=self.limits.connections,
-                turned_away=self.counts.turned_away,
-            )
-        return None
-
-    def turn_away(self, count: int) -> None:
-        """Count those that the port did not even let in."""
-        self.counts.turned_away += count
-
-    def left(self, channel: Channel) -> None:
-        """Note that a connection is gone."""
-        if not self.channels:
-            waiting, self._empty = self._empty, []
-            for each in waiting:
-                each.callback(None)
-
-    async def drain(self, seconds: float) -> None:
-        """
-        End all connections, those being answered after their answer; once the port is closed.
-
-        Returns when none is left, or when ``seconds`` have passed and the rest was ended by force.
-        """
-        for channel in list(self.channels):
-            channel.leave()
-        if not self.channels:
-            return
-        empty: Deferred[None] = Deferred()
-        self._empty.append(empty)
-        late = self.reactor.callLater(seconds, self._abort_all)
-        await empty
-        if late.active():
-            late.cancel()
-
-    def _abort_all(self) -> None:
-        for channel in list(self.channels):
-            channel.abort()
 
 
 def peer_of(address: object) -> str:

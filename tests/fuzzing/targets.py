@@ -41,7 +41,8 @@ from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.pushcert import read_push_certificate
 from mdmd.sim.standin import make_push_certificate
 from mdmd.store.address import read_address
-from mdmd.web.channel import LimitedSite, Limits
+from mdmd.web.channel import Limits
+from mdmd.web.limited import LimitedSite
 from tests.opshelp import make_desk, scratch, write_operators
 from tests.wirehelp import Transport, Wire
 
