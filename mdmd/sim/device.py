@@ -125,6 +125,7 @@ class Device:
         self._identity: Identity | None = None
         self._unlock_token = b"" if hardware.is_mac else os.urandom(64)
         self._session: Deferred[None] | None = None
+        self._leaving: Deferred[None] | None = None
         self._again = False
 
     def _read(self, profile: bytes) -> None:
@@ -231,8 +232,9 @@ class Device:
 
     async def close(self) -> None:
         """Be switched off."""
-        if self._session is not None:
-            self._session.cancel()
+        for each in (self._session, self._leaving):
+            if each is not None:
+                each.cancel()
         await self._wire.close()
 
     async def _connect(self) -> None:
@@ -324,8 +326,15 @@ class Device:
                 self._reactor.callLater(0, self._leave)
 
     def _leave(self) -> None:
-        leaving = Deferred.fromCoroutine(self.check_out())
-        leaving.addErrback(lambda failure: self._tell(self, "trouble", {"why": str(failure.value)}))
+        self._leaving = Deferred.fromCoroutine(self._try_to_leave())
+
+    async def _try_to_leave(self) -> None:
+        try:
+            await self.check_out()
+        except CancelledError:
+            return
+        except MdmdError as error:
+            self._tell(self, "trouble", {"why": str(error)})
 
     # -- renewing --------------------------------------------------------------------
 
