@@ -75,7 +75,7 @@ class CatalogueDaemonTests(DaemonCase):
             "IsSupervised": True,
         }
         self.assertEqual(mac.connect("Acknowledged", uuid, QueryResponses=told)[0], 200)
-        self.assertEqual(self.inventory("C02CAT1", "OSVersion"), "15.2")
+        self.assertEqual(self.inventory("C02CAT1", "OSVersion", "15.2"), "15.2")
         shown = self.daemon.mdmctl("device", "C02CAT1").stdout
         self.assertRegex(shown, "BatteryLevel +25%")
         self.assertIn("OSVersion", self.daemon.mdmctl("device", "C02CAT1", "--history").stdout)
@@ -156,7 +156,7 @@ class CatalogueDaemonTests(DaemonCase):
         self.assertEqual(
             mac.connect("Acknowledged", "E", QueryResponses={"OSVersion": "15.3"})[0], 200
         )
-        self.assertEqual(self.inventory("C02CAT4", "OSVersion"), "15.3")
+        self.assertEqual(self.inventory("C02CAT4", "OSVersion", "15.3"), "15.3")
         events = self.daemon.ask("events", "--limit", "1000")
         odd = [
             each["facts"]["oddities"]
