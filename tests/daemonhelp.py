@@ -130,7 +130,16 @@ class RunningDaemon:
                 self.stop()
             except subprocess.TimeoutExpired:
                 self.kill()
+        self._end_store()
         shutil.rmtree(self.state, ignore_errors=True)
+
+    def _end_store(self) -> None:
+        """End the store of a daemon that was killed; it would wait for the next one."""
+        lock = self.state / "store" / "server.lock"
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(lock.read_text())
+            if Path(f"/proc/{pid}/cwd").samefile(lock.parent):
+                os.kill(pid, signal.SIGKILL)
 
     def mdmctl(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run an operator's command against it."""

@@ -703,7 +703,8 @@ class RenewalTests(TestCase):
 
     async def test_expired(self) -> None:
         """By option a device that slept too long gets its renewal, and then everything again."""
-        if shutil.which("faketime") is None:
+        libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+        if not libraries:
             raise SkipTest("faketime is not installed")
         options = "validity = 30d\nrenew_expired = yes"
         self.daemon = RunningDaemon(options={"scep": options})
@@ -713,7 +714,8 @@ class RenewalTests(TestCase):
         first, udid = device.identity.certificate, device.hardware.udid
         await device.close()  # its connection; else the daemon waits for it
         self.daemon.stop()
-        self.daemon.launcher = ["faketime", "-f", "+40d"]
+        # Not by faketime's own program: it stays in between, and no signal gets past it.
+        self.daemon.launcher = ["env", f"LD_PRELOAD={libraries[0]}", "FAKETIME=+40d"]
         self.daemon.start()
         for _ in range(50):
             if await device.session():
