@@ -31,6 +31,7 @@ from tests.daemonhelp import CHECKIN, TOPIC, HandDevice, RunningDaemon, free_por
 from tests.plaindoor import PlainDoor
 from tests.test_scep_real import SCEP_HELPER, SCEPCLIENT, certmonger_session
 
+FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 UDID = "0A1B2C3D-2222-5AC1-BDB2-00000000000{}"
 APPLE = CertificateAuthority.create("Root of a fruit", kind="ec")
 FACTORY = certificates.new_key()
@@ -703,8 +704,7 @@ class RenewalTests(TestCase):
 
     async def test_expired(self) -> None:
         """By option a device that slept too long gets its renewal, and then everything again."""
-        libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-        if not libraries:
+        if not FAKETIME:
             raise SkipTest("faketime is not installed")
         options = "validity = 30d\nrenew_expired = yes"
         self.daemon = RunningDaemon(options={"scep": options})
@@ -715,7 +715,7 @@ class RenewalTests(TestCase):
         await device.close()  # its connection; else the daemon waits for it
         self.daemon.stop()
         # Not by faketime's own program: it stays in between, and no signal gets past it.
-        self.daemon.launcher = ["env", f"LD_PRELOAD={libraries[0]}", "FAKETIME=+40d"]
+        self.daemon.launcher = ["env", f"LD_PRELOAD={FAKETIME[0]}", "FAKETIME=+40d"]
         self.daemon.start()
         for _ in range(50):
             if await device.session():
