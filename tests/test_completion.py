@@ -25,7 +25,7 @@ class CandidatesTests(SynchronousTestCase):
             self.asked.append(begun)
             return [each for each in ("C02AAA", "C02BBB", "F2L") if each.startswith(begun)]
 
-        return candidates(make_parser(), list(words), ids)
+        return candidates(make_parser(), list(words), ids, lambda: ("DeviceInformation", "News"))
 
     def test_verbs_and_options(self) -> None:
         """At the beginning the verbs, after a dash the options of the verb."""
@@ -45,7 +45,8 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_request_types_and_keys(self) -> None:
         """After the ids a RequestType, after that its keys."""
-        self.assertIn("DeviceInformation", self.after("send", "F2L", "DeviceInf"))
+        self.assertEqual(self.after("send", "F2L", "DeviceInf"), ["DeviceInformation"])
+        self.assertEqual(self.after("send", "F2L", "N"), ["News"])  # only the daemon knows it
         self.assertEqual(self.after("send", "F2L", "DeviceInformation", "Que"), ["Queries="])
         self.assertEqual(self.after("send", "F2L", "NoSuchThing", "Que"), [])
 

@@ -68,20 +68,25 @@ def _complete(args: argparse.Namespace) -> int:
     from mdmd.cli.main import make_parser
 
     words = args.words[1:] if args.words[:1] == ["--"] else args.words
-    for each in candidates(make_parser(), words or [""], lambda begun: _ids(args, words, begun)):
+    daemon = _Daemon(args, words)
+    for each in candidates(make_parser(), words or [""], daemon.ids, daemon.request_types):
         sys.stdout.write(f"{each}\n")
     return 0
 
 
 Ids = Callable[[str], Iterable[str]]
+Types = Callable[[], Iterable[str]]
 
 
-def candidates(parser: argparse.ArgumentParser, words: list[str], ids: Ids) -> list[str]:
+def candidates(
+    parser: argparse.ArgumentParser, words: list[str], ids: Ids, types: Types
+) -> list[str]:
     """
     Say what the last of some words may become.
 
     :param words: what stands after ``mdmctl``, the last one begun, maybe empty.
     :param ids: gives the enrollment ids and serial numbers that begin like a text.
+    :param types: gives all RequestTypes.
     """
     *before, begun = words
     place = _Place(parser)
@@ -94,7 +99,7 @@ def candidates(parser: argparse.ArgumentParser, words: list[str], ids: Ids) -> l
         return _fitting(place.parser._option_string_actions, begun) if not begun else []
     if action.choices:
         return _fitting(action.choices, begun)
-    return _of_kind(str(action.metavar), begun, place.values, ids)
+    return _of_kind(str(action.metavar), begun, place.values, ids, types)
 
 
 def _fitting(words: Iterable[str], begun: str) -> list[str]:
@@ -135,19 +140,19 @@ class _Place:
         return self._positionals[0] if self._positionals else None
 
 
-def _of_kind(kind: str, begun: str, values: list[str], ids: Ids) -> list[str]:
+def _of_kind(kind: str, begun: str, values: list[str], ids: Ids, types: Types) -> list[str]:
     if kind == "RequestType":
-        return _fitting(_request_types(), begun)
+        return _fitting(types(), begun)
     if kind == "ID":
         return _some_ids(begun, ids)
     if kind != "word":
         return []
     # `mdmctl send`: ids, then a RequestType, then its keys.
     for each in values:
-        if each in _request_types():
+        if each in _installed_types():
             return _keys(each, begun)
-    types = _fitting(_request_types(), begun)
-    return types if values else [*_some_ids(begun, ids), *types]
+    some = [] if values else _some_ids(begun, ids)
+    return [*some, *_fitting(types(), begun)]
 
 
 def _some_ids(begun: str, ids: Ids) -> list[str]:
@@ -156,7 +161,7 @@ def _some_ids(begun: str, ids: Ids) -> list[str]:
     return sorted(f"{head}{comma}{each}" for each in ids(last))
 
 
-def _request_types() -> tuple[str, ...]:
+def _installed_types() -> tuple[str, ...]:
     from mdmd.mdm.catalogue.load import names
 
     return names()
@@ -169,16 +174,39 @@ def _keys(request_type: str, begun: str) -> list[str]:
     return [] if found is None else _fitting((f"{name}=" for name in found.keys), begun)
 
 
-def _ids(args: argparse.Namespace, words: list[str], begun: str) -> list[str]:
-    from mdmd.cli.client import Remote, run
+class _Daemon:
+    """The daemon that the line being typed is about; without it there are no ids."""
 
-    found: list[str] = []
+    def __init__(self, args: argparse.Namespace, words: list[str]) -> None:
+        self._args = _with_place(args, words)
+        self._types: list[str] | None = None
 
-    async def verb(remote: Remote) -> None:
-        found.extend(await remote.call("enrollments.complete", begun=begun, limit=_MOST))
+    def ids(self, begun: str) -> list[str]:
+        """Give ids and serial numbers that begin like this; ask before for nothing else."""
+        return self._ask(begun)
 
-    run(_with_place(args, words), verb)
-    return found
+    def request_types(self) -> Iterable[str]:
+        """Give the RequestTypes that it knows; those installed here, if it can't be asked."""
+        if self._types is None:
+            self._ask(None)
+        return self._types or _installed_types()
+
+    def _ask(self, begun: str | None) -> list[str]:
+        """Ask all there is to ask at once: a process has one reactor, which runs once."""
+        from mdmd.cli.client import Remote, run
+
+        found: list[str] = []
+        types: list[str] = []
+        self._types = types
+
+        async def verb(remote: Remote) -> None:
+            if begun is not None:
+                found.extend(await remote.call("enrollments.complete", begun=begun, limit=_MOST))
+            commands = await remote.call("commands.catalogue")
+            types.extend(each["request_type"] for each in commands)
+
+        run(self._args, verb)
+        return found
 
 
 def _with_place(args: argparse.Namespace, words: list[str]) -> argparse.Namespace:
