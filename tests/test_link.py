@@ -1,7 +1,9 @@
 """The link to the store, against real servers."""
 
 import contextlib
+import os
 import signal
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from mdmd.store import link as link_module
 from mdmd.store.address import read_address
 from mdmd.store.link import PARKED_LIMIT, UNAVAILABLE, Link, ScriptError
 from mdmd.store.wire import check_info
+from tests.daemonhelp import free_port
 from tests.storehelp import REDIS, VALKEY, Server, ask
 
 GOOD = [
@@ -114,6 +117,45 @@ class LinkCase(TestCase):
         link = await Link.open(reactor, url or self.server.url, timeout=timeout, ca=ca)
         self.addCleanup(lambda: Deferred.fromCoroutine(link.close()))
         return link
+
+
+class CloseTests(LinkCase):
+    """The daemon ends while the store is away."""
+
+    words = ("--port", str(free_port()), "--bind", "127.0.0.1")
+
+    async def test_while_it_connects(self) -> None:
+        """Closing ends at once, even in the middle of an attempt that gets no answer."""
+        place = ("127.0.0.1", int(self.words[1]))
+        link = await self.link(f"redis://{place[0]}:{place[1]}")
+        self.server.kill()
+        # A queue that is full: whoever connects now waits.
+        with socket.create_server(place, backlog=0), contextlib.ExitStack() as others:
+            for _ in range(2):
+                other = others.enter_context(socket.socket())
+                other.setblocking(False)
+                other.connect_ex(place)
+            waiting = connecting(place[1])
+            while connecting(place[1]) <= waiting:
+                await deferLater(reactor, 0.02)
+            await self.later(link.close()).addTimeout(2, reactor)
+        self.assertFalse(link.connected)
+
+
+def connecting(port: int) -> int:
+    """Count this process' attempts to connect to a port that have no answer yet."""
+    wanted, found = f":{port:04X}", 0
+    own = {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if live(fd)}
+    for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[2].endswith(wanted) and fields[3] == "02" and f"socket:[{fields[9]}]" in own:
+            found += 1  # 02 is SYN-SENT
+    return found
+
+
+def live(fd: str) -> bool:
+    """Say whether it is still open; listing them opens one for a moment."""
+    return os.path.lexists(f"/proc/self/fd/{fd}")
 
 
 class ScriptTests(LinkCase):

@@ -276,9 +276,20 @@ class Link:
             delay = BACK_OFF[min(attempt, len(BACK_OFF) - 1)] * (0.5 + chance())
             await deferLater(self._reactor, delay)
             try:
-                return await dial(self._reactor, self._address, self._timeout, self._ca)
+                wire = await dial(self._reactor, self._address, self._timeout, self._ca)
             except StoreUnavailable as error:
+                self._stop_if_closed()
                 if str(error) != self._why:
                     self._why = str(error)
                     log.warn("the store at {at} is still gone: {why}", at=self._address, why=error)
+            else:
+                if self._closed:
+                    wire.abort("the link is closed")
+                self._stop_if_closed()
+                return wire
             attempt += 1
+
+    def _stop_if_closed(self) -> None:
+        # Closing cancels what is awaited, but a connection may come up or fail at that moment.
+        if self._closed:
+            raise CancelledError
