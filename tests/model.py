@@ -9,6 +9,7 @@ import attrs
 
 from mdmd.errors import BadMessage, Conflict, NotEnrolled, NotHere, WrongIdentity
 from mdmd.interfaces.fleet import Enqueued
+from mdmd.store import keys
 
 FINAL = {"Acknowledged", "Error", "CommandFormatError", "Malformed"}
 
@@ -80,6 +81,7 @@ class Model:
     migrated: set[str] = attrs.field(factory=set)
     bootstrap: dict[str, bytes] = attrs.field(factory=dict)
     bodies: dict[str, bytes] = attrs.field(factory=dict)
+    places: dict[str, tuple[int, int]] = attrs.field(factory=dict)  # of commands for later
     events: list[tuple[str, str, str]] = attrs.field(factory=list)  # topic, id, status
 
     # -- who is it ---------------------------------------------------------------
@@ -131,7 +133,7 @@ class Model:
             it.enabled, it.tally, it.generation = False, 0, generation
             it.dropped, it.first_push, it.next_push = False, 0, None
             it.has_token = False
-            for line in sorted(it.lines, key=lambda line: (self._band(line), line.place)):
+            for line in sorted(it.lines, key=self._score):
                 self._end(it, line, "superseded")
             if it.lines:
                 self.events.append(("mdmd.Superseded", each, ""))
@@ -145,8 +147,11 @@ class Model:
             self.migrated.add(who)
             self.pins.pop(who, None)
 
-    def _band(self, line: Line) -> int:
-        return 3 if line.later else 2 if line.parked else 1 if line.put_off else 0
+    def _score(self, line: Line) -> tuple[int, int, int, bytes]:
+        """The order in the store: that of places, but of those for later that of their times."""
+        if line.later:
+            return 3, line.not_before or 0, 0, keys.pack(line.uuid)
+        return 2 if line.parked else 1 if line.put_off else 0, *line.place, b""
 
     def token_update(self, who: str, fingerprint: str, kind: str) -> int:
         self._check(who, fingerprint)
@@ -317,13 +322,13 @@ class Model:
             not_before = known.not_before
         self.bodies[uuid] = body
         self.sequence += 1
+        place, later = (int(priority), self.sequence), (not_before or 0) > self.now
+        if later:
+            # All who wait for its time have the place of the first.
+            place = self.places[uuid] = self.places[uuid] if known else place
         outcomes = [
             self._enqueue(
-                Line(
-                    *(uuid, priority, self.sequence, expires, max_attempts),
-                    not_before=not_before,
-                    later=not_before is not None and not_before > self.now,
-                ),
+                Line(*(uuid, *place, expires, max_attempts), not_before=not_before, later=later),
                 *(who, wake, kind, replaces),
             )
             for who in targets
@@ -372,7 +377,7 @@ class Model:
 
     def clear(self, who: str) -> int:
         it = self.one.get(who)
-        lines = sorted(it.lines, key=lambda line: (self._band(line), line.place)) if it else []
+        lines = sorted(it.lines, key=self._score) if it else []
         for line in lines:
             assert it is not None
             self._take(who, it, line)

@@ -1,6 +1,7 @@
 """``mdmctl fsck`` calls a store sound that is, and finds each thing that is not."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -146,6 +147,30 @@ class FsckTests(SynchronousTestCase):
         self.broken("same place", "ZADD", queue, other, first, mend=back)
         impossible = int(float(score)) + 1_000_000
         self.broken("impossible place", "ZADD", queue, impossible, first, mend=back)
+
+    def test_places_of_commands_for_later(self) -> None:
+        """Many may wait for one time; a place kept twice, or never given out, is wrong."""
+        later = int(time.time() * 1000) + 3_600_000
+        queue, names = keys.queue(ONE), ("SOON", "SOONER")
+        for name in names:
+            self.daemon.mdmctl(
+                *("send", UDID, "SecurityInfo", "--uuid", name, "--keep", "--not-before", "3600")
+            )
+        self.assertEqual(self.check().broken, [])
+        for name in names:
+            self.client.ask("HSET", keys.command(name), "not_before", later)
+            self.client.ask("ZADD", queue, keys.LATER + later, keys.pack(name))
+        self.assertEqual(self.check().broken, [])
+        first, second = (keys.command(name) for name in names)
+        place = self.client.ask("HGET", second, "place")
+        back = lambda: self.client.ask("HSET", second, "place", place)  # noqa: E731
+        same = self.client.ask("HGET", first, "place")
+        self.broken("same place", "HSET", second, "place", same, mend=back)
+        impossible = int(place) + 1_000_000
+        self.broken("impossible place", "HSET", second, "place", impossible, mend=back)
+        for name in names:
+            self.daemon.mdmctl("queue", UDID, "--cancel", name)
+        self.client.ask("LTRIM", keys.results(ONE), 2, -1)
 
     def test_leftovers(self) -> None:
         """Deliveries of what is not queued; deliveries that can't be read."""

@@ -8,10 +8,11 @@ from mdmd.interfaces.fleet import Policy, Priority
 from mdmd.interfaces.moving import Moved
 from mdmd.pki.pushcert import read_push_certificate
 from mdmd.pki.sealing import Sealer
+from mdmd.store import keys
 from mdmd.store.moving import Moving
 from mdmd.store.store import Store
 from tests.certhelp import push_pair
-from tests.storecase import TOPIC, StoreCase, certificate, udid
+from tests.storecase import BEGIN, MS, TOPIC, StoreCase, certificate, udid
 from tests.storehelp import REDIS
 
 ANOTHER = Sealer(b"o" * 32)
@@ -126,6 +127,34 @@ class MovingTests(MovingCase):
         self.assertEqual(await self.link.call("EXISTS", "mdmd:command:A"), 1)
         await mac.acknowledges("A")
         self.assertEqual(await self.link.call("EXISTS", "mdmd:command:A"), 0)
+
+    async def test_commands_for_later(self) -> None:
+        """They keep time and place, and what is queued after the move is behind them."""
+        mac = self.device(1)
+        await mac.enroll()
+        for n in range(4):
+            await mac.is_sent(f"L{n}", policy=Policy(not_before=MS + 3_600_000 * (2 - n % 2)))
+        records = await self.out(self.store.moving)
+        older = copy.deepcopy(records)
+        for record in older:  # as an older version wrote it
+            if record["kind"] == "command":
+                place = record.pop("place")
+                (device,) = [each for each in older if each["kind"] == "device"]
+                for line in device["channels"][""]["queue"]:
+                    if line[0] == record["uuid"]:
+                        line[1] = keys.LATER + int(place)
+        for version in (records, older):
+            self.store = mac.store = await self.empty()
+            for each in version:
+                await self.store.moving.put(each)
+            await mac.is_sent("A")
+            self.assertEqual([each for each, _ in await mac.queue()], ["L0", "L1", "L2", "L3", "A"])
+            self.assertEqual(await mac.idle(), "A")
+            self.clock.advance(3600)
+            self.assertEqual(await mac.idle(), "L1")
+            self.clock.advance(3600)
+            self.assertEqual(await mac.acknowledges("L1"), "L0")
+            self.clock.rightNow = BEGIN
 
     async def test_dry_run(self) -> None:
         """It says what would happen, and nothing does."""

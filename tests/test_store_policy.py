@@ -3,6 +3,7 @@
 from mdmd.interfaces.fleet import Enqueued, Policy, Priority
 from mdmd.interfaces.push import DuePush
 from mdmd.mdm.report import Status
+from mdmd.store import keys
 from tests.storecase import MS, StoreCase, Talker, command
 
 HOUR = 3_600_000
@@ -75,6 +76,80 @@ class LaterTests(StoreCase):
         self.clock.advance(3600)
         self.assertEqual(await mac.idle(), "A")
         self.assertEqual((await self.store.fleet.queue(mac.enrollment))[-1].state, "expired")
+
+    async def test_one_that_is_ripe_among_many_is_offered(self) -> None:
+        """However many others wait for their time, and wherever it is among them."""
+        mac = await self.enrolled()
+        for n in range(10_000):
+            policy = Policy(not_before=MS + (3600 if n == 7_000 else 7200) * 1000)
+            await self.store.fleet.enqueue(command(f"{n:05}"), [mac.enrollment], policy)
+        self.clock.advance(3599)
+        self.assertIsNone(await mac.idle())
+        self.assertEqual(await self.next_due(), MS + HOUR)
+        self.clock.advance(1)
+        self.assertEqual(await mac.idle(), "07000")
+        self.assertIsNone(await mac.acknowledges("07000"))
+        self.assertEqual(await self.next_due(), MS + 2 * HOUR)
+
+    async def test_many_ripen_at_once_in_their_order(self) -> None:
+        """More than one script call lets in: the first of all is offered, and nothing waits."""
+        mac = await self.enrolled()
+        for n in range(2_500):
+            urgent = n == 2_400
+            policy = Policy(Priority.SECURITY if urgent else Priority.NORMAL, not_before=MS + 5000)
+            await self.store.fleet.enqueue(command(f"{9999 - n}"), [mac.enrollment], policy)
+        self.clock.advance(5)
+        self.assertEqual(await mac.idle(), "7599")
+        self.assertEqual(await mac.acknowledges("7599"), "9999")
+        self.assertEqual(await mac.acknowledges("9999"), "9998")
+        lines = await self.store.fleet.queue(mac.enrollment)
+        self.assertEqual([each.uuid for each in lines[:3]], ["9998", "9997", "9996"])
+        self.assertLessEqual(await self.next_due() or 0, MS + 5000 + 120_000)
+
+    async def test_all_devices_keep_its_one_place(self) -> None:
+        """Queued on another device later it has the place of the first; once ripe, its own."""
+        mac, other, third = [await self.enrolled(n) for n in (1, 2, 3)]
+        await mac.is_sent("LATER", policy=Policy(not_before=MS + HOUR))
+        await other.is_sent("A")
+        await other.is_sent("LATER", policy=Policy(Priority.SECURITY))
+        places = [
+            (each.uuid, each.priority, each.sequence)
+            for one in (mac, other)
+            for each in await self.store.fleet.queue(one.enrollment)
+        ]
+        self.assertEqual(places, [("LATER", 4, 1), ("LATER", 4, 1), ("A", 4, 2)])
+        self.clock.advance(3600)
+        self.assertEqual(await other.idle(), "LATER")
+        await third.is_sent("B", "LATER")
+        self.assertEqual(await third.idle(), "B")
+
+    async def test_one_that_an_older_daemon_queued_keeps_its_time_and_place(self) -> None:
+        """Its score was its place, not its time: it is listed, waits, and ripens all the same."""
+        mac = await self.enrolled()
+        for number, priority in enumerate(Priority, 1):
+            policy = Policy(priority, not_before=MS + HOUR)
+            await mac.is_sent(f"OLD{priority}", policy=policy)
+            place = priority * keys.PRIORITY_STEP + number
+            name = keys.queue(mac.enrollment)
+            await self.store.link.call("ZADD", name, keys.LATER + place, f"OLD{priority}")
+            await self.store.link.call("HDEL", keys.command(f"OLD{priority}"), "place")
+        await mac.is_sent("NEW", policy=Policy(not_before=MS + HOUR))
+        await mac.is_sent("A")
+        order = ["OLD0", "OLD4", "NEW", "A", "OLD6"]
+
+        async def listed() -> list[tuple[str, int, int]]:
+            found = await self.store.fleet.queue(mac.enrollment)
+            return [(each.uuid, each.priority, each.sequence) for each in found]
+
+        before = await listed()
+        self.assertEqual([each for each, *_ in before], order)
+        self.assertEqual(await mac.idle(), "A")
+        self.assertEqual(await listed(), before)
+        self.clock.advance(3600)
+        given = [await mac.idle()]
+        while given[-1]:
+            given.append(await mac.acknowledges(given[-1]))
+        self.assertEqual(given, [*order, None])
 
 
 class KindTests(StoreCase):

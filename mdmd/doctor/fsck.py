@@ -131,19 +131,28 @@ class _Check:
             self._found.warn(
                 name, f"{len(one.ended)} commands of a past generation are not yet results"
             )
-        scores = Counter(score for _, score in one.queue)
-        for score, number in scores.items():
+        for place, number in Counter(self._places(name, one)).items():
             if number > 1:
-                self._found.fail(name, f"{number} commands have the same place {score}")
-            if not (0 < score < 2 * keys.LATER and self._was_given(score)):
-                self._found.fail(name, f"a command has the impossible place {score}")
+                self._found.fail(name, f"{number} commands have the same place {place}")
         last = one.record.get(b"last")
         if last and any(packed == last for packed, _ in one.queue):
             self._found.fail(name, f"{keys.unpack(last)} is queued although its report was final")
 
-    def _was_given(self, score: float) -> bool:
+    def _places(self, name: str, one: Snapshot) -> Iterator[int]:
+        """Give the places in a queue; those of commands for later are kept with the command."""
+        later = [packed for packed, score in one.queue if score >= keys.LATER]
+        asked = [("HMGET", keys.COMMANDS + packed, "not_before", "place") for packed in later]
+        kept = dict(zip(later, self._client.ask_all(asked) if asked else (), strict=True))
+        for packed, score in one.queue:
+            told = [int(each or 0) for each in kept.get(packed, (None, None))]
+            place = keys.place_in_queue(score, told[0] or None, told[1] or None)
+            if not (0 < score < 2 * keys.LATER and place and self._was_given(place)):
+                self._found.fail(name, f"a command has the impossible place {score:.0f}")
+            yield place
+
+    def _was_given(self, place: int) -> bool:
         """Say whether a place's sequence number has been given out, by now."""
-        number = int(score) % keys.PRIORITY_STEP
+        number = place % keys.PRIORITY_STEP
         if number > self._sequence:
             self._sequence = int(self._client.ask("GET", keys.SEQUENCE) or 0)
         return number <= self._sequence

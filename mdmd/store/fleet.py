@@ -96,7 +96,7 @@ class Fleet:
             attempts or "",
             delay,
             str(targets[0]) if len(targets) == 1 else "",
-            "" if policy.not_before is None else policy.not_before,
+            "" if policy.not_before is None else min(policy.not_before, keys.LAST_MOMENT),
             policy.kind,
             int(policy.replaces),
             int(policy.partial),
@@ -317,13 +317,13 @@ def _int(text: str | bytes | None) -> int | None:
 def _queued(
     packed: bytes, score: bytes, sent: bytes | None, about: list[bytes | None]
 ) -> QueuedCommand:
-    place = int(float(score))
     attempts, last, count, first, latest, state = (sent or b"0 - 0 - - waiting").split(b" ")
-    _, kind, queued, expires, most, not_before = about
+    _, kind, queued, expires, most, not_before, kept = about
+    place = keys.place_in_queue(float(score), _int(not_before), _int(kept))
     return QueuedCommand(
         uuid=keys.unpack(packed),
         request_type=(kind or b"").decode(),
-        priority=place % keys.NOT_NOW // keys.PRIORITY_STEP,
+        priority=place // keys.PRIORITY_STEP,
         sequence=place % keys.PRIORITY_STEP,
         state=state.decode(),
         queued_at=int(queued or 0),

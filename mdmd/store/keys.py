@@ -35,11 +35,13 @@ WORK_SHARDS = 16
 WORK = tuple(b"mdmd:work:%d" % shard for shard in range(WORK_SHARDS))
 RENEWALS = tuple(b"mdmd:renewals:%d" % shard for shard in range(WORK_SHARDS))
 
-# A score in a queue: band, then priority class, then sequence.
+# A score in a queue: band, then place, which is priority class, then sequence; of those that wait
+# for their time it is the band, then the time, and the place is kept with the command.
 PRIORITY_STEP = 2**44
 NOT_NOW = 2**48
 PARKED = 2**49
 LATER = 2**50
+LAST_MOMENT = PRIORITY_STEP - 1  # ms since the epoch, in 2527
 
 
 def device_key(enrollment: EnrollmentID, name: str) -> bytes:
@@ -234,6 +236,19 @@ def of_target(enrollment: EnrollmentID) -> tuple[str, str, bytes]:
     end = f":{channel}" if channel else ""
     shard = WORK[zlib.crc32(device.encode()) % WORK_SHARDS]
     return f"mdmd:{{{device}}}:e{end}", f"mdmd:{{{device}}}:q{end}", shard
+
+
+def place_in_queue(score: float, not_before: int | None, kept: int | None) -> int:
+    """
+    Say the place of a command that has this score in a queue.
+
+    :param not_before: of the command, ms since the epoch.
+    :param kept: its place as it is kept with the command. One that an older
+        daemon queued for later has its place in its score.
+    """
+    if score >= LATER and kept is not None and score - LATER == not_before:
+        return kept
+    return int(score) % NOT_NOW
 
 
 # -- encodings -----------------------------------------------------------------

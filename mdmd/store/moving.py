@@ -31,7 +31,7 @@ from mdmd.store.unpacking import (
 
 Record = dict[str, Any]
 
-_COMMAND_FIELDS = ("type", "queued", "expires", "max", "not_before", "partial")
+_COMMAND_FIELDS = ("type", "queued", "expires", "max", "not_before", "place", "partial")
 _REVOKED = "!"
 
 
@@ -338,7 +338,8 @@ class _Writing:
         waiting = False
         for uuid, score, delivery in queue:
             self.commands.append(uuid)
-            self.sequence = max(self.sequence, int(score) % keys.PRIORITY_STEP)
+            if not keys.LATER <= int(score) <= keys.LATER + keys.LAST_MOMENT:  # its command says
+                self.sequence = max(self.sequence, int(score) % keys.PRIORITY_STEP)
             waiting = waiting or not keys.PARKED <= int(score) < keys.LATER
             self._write("ZADD", keys.queue(one), int(score), keys.pack(uuid))
             if delivery is not None:

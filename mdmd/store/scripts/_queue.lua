@@ -1,9 +1,12 @@
--- A queue's scores have four bands: waiting, NotNow'd, parked, and those whose time has not come;
--- in each, priority then sequence.
+-- A queue's scores have four bands. In those that wait, were NotNow'd and are parked the score goes
+-- on with the place, which is priority then sequence; in that of those whose time has not come, with
+-- the time (ms), and the place is kept with the command.
 local NOT_NOW, PARKED, LATER = 2 ^ 48, 2 ^ 49, 2 ^ 50
 local NOT_NOW_FROM, BELOW_PARKED = '281474976710656', '(562949953421312'
 local PARKED_FROM, BELOW_LATER = '562949953421312', '(1125899906842624'
-local LATER_FROM, LATER_AT_ONCE = '1125899906842624', 100
+local LATER_FROM, RIPE_AT_ONCE = '1125899906842624', 1000
+-- An older daemon went on with the place there, too: no time is as large as one of the usual class.
+local OLD_LATER_FROM = '1143492092887040'
 
 -- Says which command is first, and its score; skipping leaves NotNow'd ones aside.
 local function first(queue, skip)
@@ -29,20 +32,37 @@ local function waiting(queue)
   return pending(queue) or redis.call('ZCOUNT', queue, LATER_FROM, '+inf') > 0
 end
 
--- Lets those into the queue whose time has come; answers when the next one's does.
-local function ripen(queue)
-  local soonest
-  local part = redis.call('ZRANGEBYSCORE', queue, LATER_FROM, '+inf', 'WITHSCORES',
-    'LIMIT', 0, LATER_AT_ONCE)
-  for at = 1, #part, 2 do
-    local due = tonumber(redis.call('HGET', COMMAND .. part[at], 'not_before') or 0)
-    if due <= now then
-      redis.call('ZADD', queue, tonumber(part[at + 1]) - LATER, part[at])
-    elseif not soonest or due < soonest then
-      soonest = due
-    end
+-- Puts one of those that wait for their time where it belongs.
+local function settle(queue, uuid, behind)
+  local c = redis.call('HMGET', COMMAND .. uuid, 'not_before', 'place')
+  local due, place = tonumber(c[1] or 0), tonumber(c[2] or nil)
+  if not place or behind ~= due then place = behind end  -- an older daemon's
+  if due <= now then
+    redis.call('ZADD', queue, place, uuid)
+  else
+    redis.call('HSETNX', COMMAND .. uuid, 'place', place)
+    redis.call('ZADD', queue, LATER + due, uuid)
   end
-  return soonest
+end
+
+-- Lets those into the queue whose time has come, so many at once; answers when the next one's does,
+-- which is past if there are more.
+local function ripen(queue)
+  local function part(from, to, many)
+    return redis.call('ZRANGEBYSCORE', queue, from, to, 'WITHSCORES', 'LIMIT', 0, many)
+  end
+  local head = part(LATER_FROM, '+inf', 1)
+  if not head[1] then return nil end
+  local function settle_all(some)
+    for at = 1, #some, 2 do settle(queue, some[at], tonumber(some[at + 1]) - LATER) end
+    return #some == 2 * RIPE_AT_ONCE
+  end
+  if settle_all(part(OLD_LATER_FROM, '+inf', RIPE_AT_ONCE)) then return 0 end
+  if tonumber(head[2]) <= LATER + now and settle_all(part(LATER_FROM, LATER + now, RIPE_AT_ONCE)) then
+    return 0
+  end
+  head = part(LATER_FROM, '+inf', 1)
+  return head[1] and tonumber(head[2]) - LATER
 end
 
 -- Sets a command aside, with an event. The oldest of too many end in the results.

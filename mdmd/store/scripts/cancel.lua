@@ -5,7 +5,8 @@
 local queue, sent, results, work = unpack(KEYS, 2, 5)
 local taken = {}
 local function take(uuid, score)
-  local c = redis.call('HMGET', COMMAND .. uuid, 'uuid', 'type', 'queued', 'expires', 'max', 'not_before')
+  local c = redis.call('HMGET', COMMAND .. uuid, 'uuid', 'type', 'queued', 'expires', 'max', 'not_before',
+    'place')
   taken[#taken + 1] = {uuid, score, redis.call('HGET', sent, uuid), c}
   redis.call('ZREM', queue, uuid)
   conclude(sent, results, uuid, 'cancelled', '', '', '')

@@ -57,6 +57,6 @@ end
 redis.call('HSET', record, 'seen', ARGV[1], 'pushes', 0)
 
 local soonest = ripen(queue)
-local next = offer(queue, sent, results, id, status == 'NotNow', cap)
+local next = soonest == 0 and {'again'} or offer(queue, sent, results, id, status == 'NotNow', cap)
 go_on(queue, work, member, delays, next, nth, known[1], soonest)
 return next

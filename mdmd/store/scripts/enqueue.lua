@@ -11,13 +11,13 @@ local command, uuid = KEYS[2], ARGV[7]
 local digest = redis.call('HGET', command, 'digest')
 if digest and digest ~= ARGV[10] then return redis.error_reply('BODY another') end
 if not digest and ARGV[11] == '' then return redis.error_reply('NOBODY here') end
-local score = tonumber(ARGV[12]) + redis.call('INCR', KEYS[3])
+local place = tonumber(ARGV[12]) + redis.call('INCR', KEYS[3])
 local delay = ARGV[15] ~= '' and now + tonumber(ARGV[15])
 local kind, replaces = ARGV[18], ARGV[19] == '1'
 -- What the first enqueue of a command said of it holds for all.
 local not_before = tonumber(digest and redis.call('HGET', command, 'not_before') or not digest and ARGV[17] or nil)
 if not_before and not_before <= now then not_before = nil end
-if not_before then score = score + LATER end
+local score = not_before and LATER + not_before or place
 local each = kind == '' and 3 or 6
 local answers, queued = {}, 0
 
@@ -75,6 +75,8 @@ if queued > 0 then
     if ARGV[20] == '1' then redis.call('HSET', command, 'partial', 1) end
     if ARGV[17] ~= '' then redis.call('HSET', command, 'not_before', ARGV[17]) end
   end
+  -- The place that it takes when its time has come: one for all who wait for it.
+  if not_before then redis.call('HSETNX', command, 'place', place) end
   redis.call('HINCRBY', command, 'refs', queued)
   event('mdmd.Enqueued', ARGV[16], '', 'command_uuid', ARGV[8], 'request_type', ARGV[9],
     'enrollments', queued)

@@ -5,7 +5,8 @@
 --       (s, '' never); then how many of its queues' commands, each the key of one that it counts on;
 --       then the writes: how many words, and the words
 if redis.call('EXISTS', KEYS[2]) == 1 then return redis.error_reply('HERE already') end
-local id, pins = ARGV[7], tonumber(ARGV[9])
+local PRIORITY_STEP = 2 ^ 44
+local id, sequence, pins = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 for n = 1, pins do
   local owner = redis.call('GET', KEYS[3 + n])
   if owner and owner ~= '' and owner ~= id then return redis.error_reply('TAKEN elsewhere') end
@@ -22,6 +23,8 @@ end
 for n = 1, commands do
   redis.call('HINCRBY', ARGV[at + n], 'refs', 1)
   redis.call('PERSIST', ARGV[at + n])
+  local place = tonumber(redis.call('HGET', ARGV[at + n], 'place') or 0)
+  sequence = math.max(sequence, place % PRIORITY_STEP)
 end
 at = at + commands + 1
 while at <= #ARGV do
@@ -29,8 +32,8 @@ while at <= #ARGV do
   redis.call(unpack(ARGV, at + 1, at + words))
   at = at + words + 1
 end
-if tonumber(ARGV[8]) > tonumber(redis.call('GET', KEYS[3]) or 0) then
-  redis.call('SET', KEYS[3], ARGV[8])
+if sequence > tonumber(redis.call('GET', KEYS[3]) or 0) then
+  redis.call('SET', KEYS[3], sequence)
 end
 event('mdmd.Imported', id, '')
 return 1
