@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mdmd.errors import BadMessage, BadRequest, Conflict, Gone, NotHere
 from mdmd.flow.checkin import CheckIns
 from mdmd.flow.connect import Connect
-from mdmd.flow.enqueue import WAIT_FOR, Enqueuer
+from mdmd.flow.enqueue import AT_ONCE, WAIT_FOR, Enqueuer, Fault
 from mdmd.flow.pushcert import install
 from mdmd.interfaces.fleet import Enqueued, Policy
 from mdmd.interfaces.identity import Identity
@@ -202,9 +202,13 @@ class ConnectTests(Stories):
 
 
 class FakeFleet:
-    """Queues on everything but a few names."""
+    """Queues on everything but a few names; ``parts`` are the calls' sizes."""
+
+    def __init__(self) -> None:
+        self.parts: list[int] = []
 
     async def enqueue(self, command, targets, policy):
+        self.parts.append(len(targets))
         return [
             {
                 "NOBODY": Enqueued.UNKNOWN,
@@ -220,7 +224,8 @@ class EnqueueTests(Stories):
 
     def setUp(self) -> None:
         self.waker = FakeWaker()
-        self.story = Enqueuer(FakeFleet(), self.waker)
+        self.fleet = FakeFleet()
+        self.story = Enqueuer(self.fleet, self.waker)
         self.command = build_command("DeviceInformation", {}, uuid="U1")
 
     def test_each_target_for_itself(self) -> None:
@@ -267,6 +272,17 @@ class EnqueueTests(Stories):
         self.assertEqual(len(reply.status), WAIT_FOR + 1)
         self.assertEqual(self.waker.pushed, [])
         self.assertEqual(self.waker.nudges, 1)
+
+    def test_many_ids_are_taken_in_parts(self) -> None:
+        """Ten thousand ids hold nobody up, and each is answered in its place, bad ones too."""
+        ids = [f"D{number}" for number in range(10 * AT_ONCE)]
+        ids[AT_ONCE : AT_ONCE + 1] = ["{x}", "NOBODY", "D0"]
+        reply = self.told(self.story.enqueue(self.command, ids, push=False))
+        self.assertLessEqual(max(self.fleet.parts), AT_ONCE)
+        self.assertEqual(sum(self.fleet.parts), 10 * AT_ONCE)
+        self.assertEqual(list(reply.status), list(dict.fromkeys(ids)))
+        failed = {id_: each.command_error for id_, each in reply.status.items() if each.told}
+        self.assertEqual(failed, {"{x}": Fault.BAD_ID, "NOBODY": Fault.UNKNOWN})
 
 
 @attrs.define

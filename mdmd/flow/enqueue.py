@@ -4,7 +4,7 @@ An operator asks: queue a command on some enrollments, and wake them.
 The API, Perspective Broker and the manhole all come through here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 import attrs
@@ -21,6 +21,9 @@ from mdmd.mdm.enrollment import EnrollmentID
 # Above this many targets nobody waits for the pushes: they are in the work set,
 # and the waker sends them at its own pace, whatever becomes of the caller.
 WAIT_FOR = 1000
+
+# Ids that are read and queued at once; in between others have their turn.
+AT_ONCE = 1000
 
 
 class Fault(StrEnum):
@@ -40,6 +43,11 @@ class TargetReply:
     push_result: str = ""  # apns-id
     push_error: str = ""
     command_error: str = ""
+
+    @property
+    def told(self) -> bool:
+        """Say whether there is anything to tell; a command that is queued without a push is not."""
+        return bool(self.push_result or self.push_error or self.command_error)
 
 
 @attrs.frozen
@@ -86,17 +94,13 @@ class Enqueuer:
             if not push:
                 raise BadRequest("nothing to do: neither a command nor a push")
             return await self.push(ids)
-        targets, status = _read(ids)
-        if self._pins is not None:
-            await self._pins.keep(command, list(targets.values()))
-        outcomes = await self._fleet.enqueue(
-            command, list(targets.values()), policy or usual_policy(command)
-        )
+        policy = policy or usual_policy(command)
+        status: dict[str, TargetReply] = {}
         awake: dict[str, EnrollmentID] = {}
-        for (typed, target), outcome in zip(targets.items(), outcomes, strict=True):
-            status[typed] = _REPLIES[outcome]
-            if outcome is Enqueued.QUEUED:
-                awake[typed] = target
+        for part in _parts(ids):
+            targets, read = _read(part)
+            status |= read
+            await self._queue(command, targets, policy, status, awake)
         if push and len(awake) <= WAIT_FOR:
             status.update(await self._push(awake))
         self._waker.nudge()
@@ -107,21 +111,34 @@ class Enqueuer:
             request_type=command.request_type,
         )
 
+    async def _queue(
+        self,
+        command: Command,
+        targets: dict[str, EnrollmentID],
+        policy: Policy,
+        status: dict[str, TargetReply],
+        awake: dict[str, EnrollmentID],
+    ) -> None:
+        """Queue on a part of all targets; write down what became of each, and whom to push to."""
+        if self._pins is not None:
+            await self._pins.keep(command, list(targets.values()))
+        outcomes = await self._fleet.enqueue(command, list(targets.values()), policy)
+        for (typed, target), outcome in zip(targets.items(), outcomes, strict=True):
+            status[typed] = _REPLIES[outcome]
+            if outcome is Enqueued.QUEUED:
+                awake[typed] = target
+
     async def push(self, ids: Sequence[str]) -> Reply:
         """
         Push to each of ``ids`` now, whether it has work or not.
 
         :raises BadRequest: no id at all.
         """
-        targets, status = _read(ids)
-        status.update(
-            {
-                typed: TargetReply(push_error=reply.command_error)
-                for typed, reply in status.items()
-                if reply.command_error
-            }
-        )
-        status.update(await self._push(targets))
+        status: dict[str, TargetReply] = {}
+        for part in _parts(ids):
+            targets, read = _read(part)
+            status |= {typed: _of_push(reply) for typed, reply in read.items()}
+            status |= await self._push(targets)
         return Reply(status)
 
     async def _push(self, targets: dict[str, EnrollmentID]) -> dict[str, TargetReply]:
@@ -155,21 +172,35 @@ def usual_policy(command: Command) -> Policy:
     return Policy(priority, kind=found.single, partial=partial)
 
 
+def _parts(ids: Sequence[str]) -> Iterator[list[str]]:
+    """Trim and deduplicate, and cut into parts; at least one id is in there."""
+    each = list(dict.fromkeys(stripped for one in ids if (stripped := one.strip())))
+    if not each:
+        raise BadRequest("name at least one enrollment id")
+    for at in range(0, len(each), AT_ONCE):
+        yield each[at : at + AT_ONCE]
+
+
 def _read(ids: Sequence[str]) -> tuple[dict[str, EnrollmentID], dict[str, TargetReply]]:
-    """Trim and deduplicate; give what can be read, and a place for every answer in order."""
+    """Give what can be read, and a place for every answer in order."""
     targets: dict[str, EnrollmentID] = {}
     status: dict[str, TargetReply] = {}
-    for typed in dict.fromkeys(each.strip() for each in ids):
-        if not typed:
-            continue
+    for typed in ids:
         try:
             targets[typed] = EnrollmentID.parse(typed)
-            status[typed] = TargetReply()
+            status[typed] = _NOTHING_YET
         except BadMessage:
-            status[typed] = TargetReply(command_error=Fault.BAD_ID.value)
-    if not status:
-        raise BadRequest("name at least one enrollment id")
+            status[typed] = _BAD_ID
     return targets, status
+
+
+_NOTHING_YET = TargetReply()
+_BAD_ID = TargetReply(command_error=Fault.BAD_ID.value)
+
+
+def _of_push(reply: TargetReply) -> TargetReply:
+    """Spell what was wrong with an id as the answer to a push."""
+    return TargetReply(push_error=reply.command_error) if reply.command_error else reply
 
 
 def _pushed(outcome: PushOutcome | NoPush) -> TargetReply:

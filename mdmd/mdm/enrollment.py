@@ -1,5 +1,6 @@
 """Who a message comes from: enrollment ids and their kinds."""
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -10,6 +11,9 @@ from mdmd.errors import BadMessage
 SHARED_IPAD_USER = "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF"
 
 MAX_ID = 255  # characters; Apple's are 36 or 40, short names may be an e-mail address
+
+# Nearly every id is one of Apple's, and ten thousand may come in one call.
+_UDID = re.compile(r"[0-9A-Fa-f-]{25,40}", re.ASCII)
 
 
 class EnrollmentType(StrEnum):
@@ -50,6 +54,8 @@ class EnrollmentID:
         :raises BadMessage: empty, overlong, with control characters or braces,
             or a colon with nothing after it.
         """
+        if _UDID.fullmatch(text):
+            return cls(text)
         device, colon, channel = text.strip().partition(":")
         if not (_sound(device) and (_sound(channel) or not colon)):
             raise BadMessage("not an enrollment id")

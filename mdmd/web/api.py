@@ -352,9 +352,8 @@ def _reply(reply: Reply) -> Answer:
         status = 500
     elif failed:
         status = 207
-    told = {id_: _target(each) for id_, each in reply.status.items()}
     body: dict[str, object] = {
-        "status": {id_: words for id_, words in told.items() if words},
+        "status": {id_: _target(each) for id_, each in reply.status.items() if each.told},
         "no_push": reply.no_push,
         "push_error": reply.push_error,
         "command_error": reply.command_error,
