@@ -13,7 +13,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.errors import BadRequest, Conflict, NotHere, StoreUnavailable
-from mdmd.flow.enqueue import Reply, TargetReply
+from mdmd.flow.enqueue import Reply as EnqueueReply
+from mdmd.flow.enqueue import TargetReply
 from mdmd.flow.migrate import Migration
 from mdmd.interfaces.audit import AuditEntry
 from mdmd.interfaces.fleet import EnrollmentRecord, Event, Policy, QueuedCommand, Result
@@ -23,7 +24,7 @@ from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.web.api import ROUTES, make_api
 from mdmd.web.api_site import DELAY, FORGET, FREE_GUESSES, WAITING
 from tests.certhelp import push_pair
-from tests.wirehelp import Wire
+from tests.wirehelp import Reply, Wire, request
 
 KEY = "s3cret"
 NOW = 1_790_000_000.0
@@ -58,9 +59,19 @@ def event(n: int, topic: str = "mdm.Connect", enrollment: str = "U-1") -> Event:
     return Event(f"{n}-0", topic, enrollment, {"status": "Idle"}, b"<x/>")
 
 
+class Turns(Clock):
+    """A clock that counts how often somebody lets others have a turn."""
+
+    turns = 0
+
+    def callLater(self, when: float, what: Any, *args: Any, **keys: Any) -> Any:
+        self.turns += when == 0
+        return super().callLater(when, what, *args, **keys)
+
+
 @attrs.define
 class FakeEnqueuer:
-    gives: Any = attrs.field(factory=lambda: Reply({}))
+    gives: Any = attrs.field(factory=lambda: EnqueueReply({}))
     asked: list[Any] = attrs.field(factory=list)
 
     async def enqueue(
@@ -69,18 +80,18 @@ class FakeEnqueuer:
         ids: Sequence[str],
         policy: Policy | None = None,
         push: bool = True,
-    ) -> Reply:
+    ) -> EnqueueReply:
         self.asked.append((command and command.uuid, list(ids), push))
         return self._give()
 
-    async def push(self, ids: Sequence[str]) -> Reply:
+    async def push(self, ids: Sequence[str]) -> EnqueueReply:
         self.asked.append(("push", list(ids)))
         return self._give()
 
-    def _give(self) -> Reply:
+    def _give(self) -> EnqueueReply:
         if isinstance(self.gives, Exception):
             raise self.gives
-        assert isinstance(self.gives, Reply)
+        assert isinstance(self.gives, EnqueueReply)
         return self.gives
 
 
@@ -178,7 +189,7 @@ class FakeAudit:
 
 class APITests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = Turns()
         self.clock.advance(NOW)
         self.enqueuer = FakeEnqueuer()
         self.fleet = FakeFleet()
@@ -327,7 +338,7 @@ class HealthTests(APITests):
 class EnqueueTests(APITests):
     def test_enqueue(self) -> None:
         """The reply is NanoMDM's."""
-        self.enqueuer.gives = Reply(
+        self.enqueuer.gives = EnqueueReply(
             {"U-1": TargetReply(push_result="apns-1")},
             command_uuid="C-1",
             request_type="DeviceInformation",
@@ -359,7 +370,7 @@ class EnqueueTests(APITests):
 
     def test_no_push(self) -> None:
         """Without a push and without an error there is nothing to say of an id."""
-        self.enqueuer.gives = Reply({"U-1": TargetReply()}, no_push=True, command_uuid="C-1")
+        self.enqueuer.gives = EnqueueReply({"U-1": TargetReply()}, no_push=True, command_uuid="C-1")
         self.assertEqual(
             self.ask("PUT", "/v1/enqueue/U-1?nopush=1", COMMAND),
             (200, {"no_push": True, "command_uuid": "C-1"}),
@@ -377,14 +388,14 @@ class EnqueueTests(APITests):
         good, bad = TargetReply(push_result="x"), TargetReply(push_error="y")
         worse = TargetReply(command_error="z")
         for status, reply in (
-            (200, Reply({"a": good, "b": good})),
-            (200, Reply({"a": TargetReply()})),
-            (207, Reply({"a": good, "b": bad})),
-            (207, Reply({"a": TargetReply(), "b": worse})),
-            (500, Reply({"a": worse, "b": bad})),
-            (500, Reply({"a": bad})),
-            (500, Reply({"a": good}, push_error="no connection")),
-            (500, Reply({}, command_error="no store")),
+            (200, EnqueueReply({"a": good, "b": good})),
+            (200, EnqueueReply({"a": TargetReply()})),
+            (207, EnqueueReply({"a": good, "b": bad})),
+            (207, EnqueueReply({"a": TargetReply(), "b": worse})),
+            (500, EnqueueReply({"a": worse, "b": bad})),
+            (500, EnqueueReply({"a": bad})),
+            (500, EnqueueReply({"a": good}, push_error="no connection")),
+            (500, EnqueueReply({}, command_error="no store")),
         ):
             self.enqueuer.gives = reply
             self.assertEqual(self.ask("PUT", "/v1/push/a,b")[0], status, reply)
@@ -515,7 +526,9 @@ class ManyIdsTests(APITests):
     def test_ten_thousand_in_one_path(self) -> None:
         """One call may name ten thousand enrollments."""
         ids = [f"{n:08X}-0000-4000-8000-000000000000" for n in range(10_000)]
-        self.enqueuer.gives = Reply({each: TargetReply() for each in ids}, command_uuid="C-1")
+        self.enqueuer.gives = EnqueueReply(
+            {each: TargetReply() for each in ids}, command_uuid="C-1"
+        )
         self.assertEqual(self.over_the_wire(f"/v1/enqueue/{','.join(ids)}", COMMAND), 200)
         self.assertEqual(len(self.enqueuer.asked[0][1]), 10_000)
 
@@ -528,8 +541,50 @@ class ManyIdsTests(APITests):
 
     def over_the_wire(self, path: str, body: bytes) -> int:
         """The status of a PUT through our own HTTP channel, whose limits count."""
+        return self.asked(path, body).status
+
+    def asked(self, path: str, body: bytes) -> Reply:
+        """The answer to a PUT, however many turns of the reactor it takes."""
         right = {"Authorization": "Basic " + base64.b64encode(f"n:{KEY}".encode()).decode()}
-        return int(Wire(self.site).ask("PUT", path, body, **right).status)
+        wire = Wire(self.site)
+        wire.send(request("PUT", path, body, **right))
+        turns = self.clock.turns
+        self.clock.advance(0)
+        self.turns = self.clock.turns - turns
+        (reply,) = wire.replies("PUT")
+        wire.lose()
+        return reply
+
+    def test_others_have_their_turn(self) -> None:
+        """Reading ten thousand ids, and telling of them, is work in pieces; none is lost."""
+        ids = [f"{n:08X}-0000-4000-8000-000000000000" for n in range(10_000)]
+        told = {each: TargetReply(push_result=each) for each in ids}
+        self.enqueuer.gives = EnqueueReply(told, command_uuid="C-1")
+        for comma in (",", "%2C", ", ".replace(" ", "%20"), ",,"):
+            reply = self.asked(f"/v1/enqueue/{comma.join(ids)}", COMMAND)
+            self.assertGreater(self.turns, 15)
+            self.assertEqual(self.enqueuer.asked[-1][1], ids)
+            found = json.loads(reply.body)["status"]
+            self.assertEqual(list(found), ids)
+            self.assertEqual(found[ids[7]], {"push_result": ids[7]})
+
+    def test_spelled_as_before(self) -> None:
+        """An answer with something of everything, byte for byte as json's own encoder has it."""
+        odd = 'a"\\\u2603\x07'
+        status = {odd: TargetReply("x", odd), "b": TargetReply(), "c": TargetReply("", "", "z")}
+        self.enqueuer.gives = EnqueueReply(status, True, "p", odd, "U", "T")
+        expected = {
+            "status": {odd: {"push_result": "x", "push_error": odd}, "c": {"command_error": "z"}},
+            "no_push": True,
+            "push_error": "p",
+            "command_error": odd,
+            "command_uuid": "U",
+            "request_type": "T",
+        }
+        text = json.dumps(expected, indent="\t", ensure_ascii=False) + "\n"
+        self.assertEqual(self.asked("/v1/push/a", b"").body, text.encode())
+        self.enqueuer.gives = EnqueueReply({"b": TargetReply()})
+        self.assertEqual(self.asked("/v1/push/b", b"").body, b"{}\n")
 
     def test_odd_ids(self) -> None:
         """Slashes, percent signs, blanks and other letters arrive as they were meant."""
@@ -682,7 +737,7 @@ class AuditTests(APITests):
         """On which enrollments, which command, how it ended; reads leave none."""
         self.ask("GET", "/v1/queue/U-1")
         self.assertEqual(self.audit.entries, [])
-        self.enqueuer.gives = Reply({"U-1": TargetReply()}, command_uuid="C-1")
+        self.enqueuer.gives = EnqueueReply({"U-1": TargetReply()}, command_uuid="C-1")
         self.ask("PUT", "/v1/enqueue/U-1,U-2", COMMAND)
         entry = self.audit.entries[-1]
         self.assertEqual((entry.what, entry.enrollments), ("api.enqueue", ("U-1", "U-2")))

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol, cast
 
-import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
@@ -20,7 +19,7 @@ from mdmd.errors import (
     NotHere,
     StoreUnavailable,
 )
-from mdmd.flow.enqueue import Reply, TargetReply
+from mdmd.flow.enqueue import Reply
 from mdmd.flow.migrate import Migration
 from mdmd.flow.pushcert import install
 from mdmd.flow.send import How, Sent
@@ -33,6 +32,7 @@ from mdmd.mdm.catalogue.check import check_form
 from mdmd.mdm.command import Command, decode_command
 from mdmd.web import api_json
 from mdmd.web.api_call import LARGEST_PAGE, Call, Route, json_answer, spell_error
+from mdmd.web.api_reply import spell_reply
 from mdmd.web.api_site import ApiLeaf
 from mdmd.web.channel import Limits
 from mdmd.web.limited import LimitedSite
@@ -129,8 +129,11 @@ class Api:
         command = decode_command(call.body) if call.body.strip() else None
         push = not call.flag("nopush")
         if command is not None and call.flag("strict"):
-            return _reply(await self._strictly(command, call.ids(), push))
-        return _reply(await self._enqueuer.enqueue(command, call.ids(), push=push))
+            return await self._told(self._strictly(command, call.ids, push))
+        return await self._told(self._enqueuer.enqueue(command, call.ids, push=push))
+
+    async def _told(self, reply: Awaitable[Reply]) -> Answer:
+        return await spell_reply(await reply, self._clock)
 
     async def _strictly(self, command: Command, ids: list[str], push: bool) -> Reply:
         """Queue what the catalogue has nothing against, for each id by itself."""
@@ -144,7 +147,7 @@ class Api:
 
     async def push(self, call: Call) -> Answer:
         """Push only."""
-        return _reply(await self._enqueuer.push(call.ids()))
+        return await self._told(self._enqueuer.push(call.ids))
 
     async def put_push_certificate(self, call: Call) -> Answer:
         """Install a push certificate and its key."""
@@ -342,26 +345,3 @@ async def _ask(ping: Ping) -> bool:
     except StoreUnavailable:
         return False
     return True
-
-
-def _reply(reply: Reply) -> Answer:
-    """Spell a reply as NanoMDM does: 200 no error, 207 some failed, 500 all or the whole call."""
-    failed = [each for each in reply.status.values() if each.push_error or each.command_error]
-    status = 200
-    if reply.push_error or reply.command_error or (failed and len(failed) == len(reply.status)):
-        status = 500
-    elif failed:
-        status = 207
-    body: dict[str, object] = {
-        "status": {id_: _target(each) for id_, each in reply.status.items() if each.told},
-        "no_push": reply.no_push,
-        "push_error": reply.push_error,
-        "command_error": reply.command_error,
-        "command_uuid": reply.command_uuid,
-        "request_type": reply.request_type,
-    }
-    return json_answer({name: value for name, value in body.items() if value}, status)
-
-
-def _target(target: TargetReply) -> dict[str, str]:
-    return {name: text for name, text in attrs.asdict(target).items() if text}

@@ -2,19 +2,25 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote_to_bytes
 
 import attrs
 
-from mdmd.errors import BadRequest
+from mdmd.errors import BadRequest, NotHere
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.web.respond import Answer
 
+JSON = "application/json; charset=utf-8"
 PAGE = 100
 LARGEST_PAGE = 1000
 
+_TOLD = ("request_type", "command_uuid", "topic")  # what an audit may say of an answer
+_IDS = "ids"  # the part of a path that may name thousands
+_LONGEST_PART = 8192  # bytes of any other; an id with everything escaped is shorter
+_PIECE = 32 * 1024  # bytes of a list of ids that are read at a time
+_COMMA = re.compile(b",|%2[Cc]")
 _LIMIT = re.compile("[0-9]{1,6}", re.ASCII)
 _EVENT_ID = re.compile("[0-9]{1,18}(-[0-9]{1,18})?", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
@@ -22,12 +28,18 @@ _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 
 @attrs.frozen
 class Call:
-    """One request of an integrator."""
+    """
+    One request of an integrator.
+
+    :ivar path: the parts that vary, by their names in the route.
+    :ivar ids: those of a path that may name several, trimmed, each once.
+    """
 
     method: str
-    path: dict[str, str]  # by the names in the route
+    path: dict[str, str]
     query: dict[bytes, list[bytes]]
     body: bytes = attrs.field(repr=False)
+    ids: list[str] = attrs.field(factory=list)
 
     def text(self, name: str, default: str = "") -> str:
         """Give a query parameter; of several the first."""
@@ -74,11 +86,6 @@ class Call:
             raise BadRequest("the body is no form") from None
         return {name: values[0] for name, values in body.items()}
 
-    def ids(self) -> list[str]:
-        """Give the ids of the path, trimmed, each once."""
-        ids = (each.strip() for each in self.path["ids"].split(","))
-        return list(dict.fromkeys(each for each in ids if each))
-
     def enrollment(self) -> EnrollmentID:
         """
         Give the one id of the path.
@@ -98,8 +105,8 @@ class Route:
     open: bool = False  # without the key
     act: str = ""  # a plain read is not audited
 
-    def match(self, parts: list[str]) -> dict[str, str] | None:
-        """Give the parts that vary by name, None if this is not the path."""
+    def match(self, parts: list[bytes]) -> dict[str, bytes] | None:
+        """Give the parts that vary by name, still escaped; None if this is not the path."""
         template = self.path.split("/")[1:]
         if len(template) != len(parts):
             return None
@@ -107,24 +114,59 @@ class Route:
         for wanted, part in zip(template, parts, strict=True):
             if wanted.startswith("{"):
                 named[wanted[1:-1]] = part
-            elif wanted != part:
+            elif len(part) > _LONGEST_PART or wanted.encode() != unquote_to_bytes(part):
                 return None
         return named
 
 
-def matching(routes: tuple[Route, ...], path: bytes) -> list[tuple[Route, dict[str, str]]]:
+def matching(routes: tuple[Route, ...], path: bytes) -> list[tuple[Route, dict[str, bytes]]]:
     """Find the routes of a path; an escaped slash is part of a name."""
-    try:
-        parts = [unquote_to_bytes(part).decode() for part in path.split(b"/")[1:]]
-    except UnicodeDecodeError:
-        return []
+    parts = path.split(b"/")[1:]
     matches = ((route, route.match(parts)) for route in routes)
     return [(route, named) for route, named in matches if named is not None]
 
 
-def json_answer(value: object, status: int = 200) -> Answer:
+def read_path(named: Mapping[str, bytes]) -> dict[str, str]:
+    """
+    Read the parts of a path that vary, but for the one with many ids.
+
+    :raises NotHere: nothing can be named so.
+    """
+    return {name: _unescape(part) for name, part in named.items() if name != _IDS}
+
+
+def read_ids(named: Mapping[str, bytes]) -> Iterator[list[str]]:
+    """
+    Read the ids of a path, trimmed, some at a time: a megabyte of them is no short work.
+
+    :raises NotHere: they are no UTF-8.
+    """
+    part, at = named.get(_IDS, b""), 0
+    while at < len(part):
+        comma = _COMMA.search(part, at + _PIECE)
+        end, following = comma.span() if comma else (len(part), len(part))
+        ids = (each.strip() for each in _unescape(part[at:end], len(part)).split(","))
+        yield [each for each in ids if each]
+        at = following
+
+
+def _unescape(part: bytes, longest: int = _LONGEST_PART) -> str:
+    try:
+        if len(part) <= longest:
+            return unquote_to_bytes(part).decode()
+    except UnicodeDecodeError:
+        pass
+    raise NotHere("no such path")
+
+
+def json_answer(value: Mapping[str, object], status: int = 200) -> Answer:
     """Answer with JSON."""
-    return Answer(*spell(value), status)
+    return Answer(*spell(value), status, told=told(value))
+
+
+def told(value: Mapping[str, object]) -> dict[str, str]:
+    """Take out of an answer what an audit may say of it; nothing in there is a secret."""
+    return {key: str(value[key]) for key in _TOLD if key in value}
 
 
 def spell_error(text: str) -> tuple[bytes, str]:
@@ -135,4 +177,4 @@ def spell_error(text: str) -> tuple[bytes, str]:
 def spell(value: object) -> tuple[bytes, str]:
     """Spell a value as NanoMDM does, indented with tabs: body and content type."""
     text = json.dumps(value, indent="\t", ensure_ascii=False) + "\n"
-    return text.encode("utf-8", "replace"), "application/json; charset=utf-8"
+    return text.encode("utf-8", "replace"), JSON

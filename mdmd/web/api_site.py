@@ -3,9 +3,8 @@
 import base64
 import binascii
 import hmac
-import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -13,7 +12,8 @@ from twisted.logger import Logger
 
 from mdmd.errors import MdmdError, NotHere
 from mdmd.interfaces.audit import AuditEntry, IAudit
-from mdmd.web.api_call import Call, Route, matching
+from mdmd.web.api_call import Call, Route, matching, read_ids, read_path
+from mdmd.web.breath import breathe
 from mdmd.web.channel import LimitedRequest, peer_of
 from mdmd.web.respond import Answer, Clock, Edge, Facts, Refusal, method_not_allowed
 
@@ -104,6 +104,7 @@ class ApiLeaf:
         self._routes = routes
         self._api = api
         self._key = key.encode()
+        self._clock = clock
         self._guesses = Guesses(clock)
         self._edge = edge
         self._audit = audit
@@ -126,11 +127,20 @@ class ApiLeaf:
         method = "GET" if request.method == b"HEAD" else request.method.decode("ascii")
         for route, named in routes:
             if method in route.methods:
-                call = Call(method, named, request.args, body)
+                call = Call(method, read_path(named), request.args, body, await self._ids(named))
                 return await self._called(route, call, peer_of(request.client))
         raise method_not_allowed(
             tuple(each.encode() for route, _ in routes for each in route.methods)
         )
+
+    async def _ids(self, named: Mapping[str, bytes]) -> list[str]:
+        """Read the ids of a path; devices have their turn in between."""
+        found: dict[str, None] = {}
+        for number, some in enumerate(read_ids(named)):
+            if number:
+                await breathe(self._clock)
+            found.update(dict.fromkeys(some))
+        return list(found)
 
     async def _called(self, route: Route, call: Call, peer: str) -> Answer:
         if self._audit is None or not route.act:
@@ -140,7 +150,7 @@ class ApiLeaf:
         except MdmdError as error:
             await self._audit.write(_entry(route, call, peer, type(error).__name__))
             raise
-        await self._audit.write(_entry(route, call, peer, "ok", _told(answer)))
+        await self._audit.write(_entry(route, call, peer, "ok", answer.told))
         return answer
 
     def _has_key(self, request: LimitedRequest) -> bool:
@@ -156,19 +166,10 @@ class ApiLeaf:
 
 
 def _entry(
-    route: Route, call: Call, peer: str, outcome: str, facts: dict[str, str] | None = None
+    route: Route, call: Call, peer: str, outcome: str, told: Mapping[str, str] | None = None
 ) -> AuditEntry:
-    named = call.path.get("ids", call.path.get("id", ""))
-    ids = [each.strip() for each in named.split(",") if each.strip()]
-    facts = {key: call.path[key] for key in ("uuid",) if key in call.path} | (facts or {})
+    ids = call.ids or [call.path[key] for key in ("id",) if key in call.path]
+    facts = {key: call.path[key] for key in ("uuid",) if key in call.path} | dict(told or {})
     if len(ids) > _AUDITED:
         facts["enrollments"] = str(len(ids))
     return AuditEntry("API key", f"api {peer}", route.act, tuple(ids[:_AUDITED]), facts, outcome)
-
-
-def _told(answer: Answer) -> dict[str, str]:
-    """Take out of an answer what it says of a command; nothing in there is a secret."""
-    if not answer.content_type.startswith("application/json"):
-        return {}
-    said = json.loads(answer.body)
-    return {key: said[key] for key in ("request_type", "command_uuid", "topic") if key in said}

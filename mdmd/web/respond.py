@@ -79,12 +79,17 @@ _RETRY = (5, 30)  # seconds; spread, or a fleet comes back in step
 
 @attrs.frozen
 class Answer:
-    """What goes back. ``content_type`` may be empty only if ``body`` is."""
+    """
+    What goes back. ``content_type`` may be empty only if ``body`` is.
+
+    :ivar told: what an audit may say of it.
+    """
 
     body: bytes = attrs.field(default=b"", repr=False)
     content_type: str = ""
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    told: Mapping[str, str] = attrs.field(factory=dict)
 
 
 class Refusal(Exception):
