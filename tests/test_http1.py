@@ -119,6 +119,25 @@ class ReaderTests(SynchronousTestCase):
             assert head is not None
             self.assertEqual(head.persistent, stays, header)
 
+    def test_absolute_form(self) -> None:
+        """A target with scheme and host is that path on that host, whatever the header says."""
+        for target, path, host in (
+            (b"http://mdm.example.org/version", b"/version", b"mdm.example.org"),
+            (b"HTTPS://h:9000/a?b=http://c/", b"/a?b=http://c/", b"h:9000"),
+            (b"http://[::1]:80", b"/", b"[::1]:80"),
+            (b"http://h?x=1", b"/?x=1", b"h"),
+        ):
+            ((_, found, headers, _),) = read(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target, [])
+            self.assertEqual((found, headers[b"host"]), (path, [host]))
+        for target in (b"http://u:p@h/", b"http:///version", b"ftp://h/", b"http://h/#x"):
+            with self.assertRaises(MalformedError):
+                read(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target, [])
+        with self.assertRaises(MalformedError):
+            read(b"GET http://h/ HTTP/1.1\r\n\r\n", [])
+        for target in (b"*", b"h:80", b"/a://b"):
+            ((_, found, _, _),) = read(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target, [])
+            self.assertEqual(found, target)
+
     def test_what_others_understand_otherwise(self) -> None:
         """Each of these has led two servers to see different requests in the same bytes."""
         heads = (

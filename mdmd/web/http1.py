@@ -22,6 +22,7 @@ _TRAILERS = 16
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb"{1,32}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
+_ABSOLUTE = re.compile(rb"https?://([^/?#@]+)((?:[/?][^#]*)?)", re.IGNORECASE)
 _HEADER = re.compile(rb"(" + _TOKEN + rb"+):[ \t]*([^\r\n\x00]*)\r\n")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n\x00]*)?", re.ASCII)
 
@@ -39,6 +40,7 @@ class Head:
     """
     A request but for its body.
 
+    :ivar target: path and query, whatever form it came in; or ``*``, or host and port.
     :ivar headers: by lower-case name; the values in order.
     :ivar length: of the body; None if it comes in chunks.
     :ivar persistent: whether the connection may stay open after it.
@@ -164,6 +166,8 @@ def _head(block: bytes) -> Head:
     hosts = len(headers.get(b"host", ()))
     if hosts > 1 or (not hosts and version == b"1"):
         raise MalformedError("one Host header is needed")
+    if not target.startswith(b"/"):
+        target = _origin_form(target, headers)
     return Head(
         method,
         target,
@@ -173,6 +177,23 @@ def _head(block: bytes) -> Head:
         version == b"1" and b"close" not in _words(headers, b"connection"),
         version == b"1" and b"100-continue" in _words(headers, b"expect"),
     )
+
+
+def _origin_form(target: bytes, headers: dict[bytes, list[bytes]]) -> bytes:
+    """
+    Take a target of the absolute form apart: path and query; its host counts, not the header's.
+
+    ``*`` and the authority form stay as they are: there is nothing of that name.
+    Source: RFC 9112, sections 3.2.2 and 3.3.
+    """
+    if b"://" not in target.partition(b"?")[0]:
+        return target
+    found = _ABSOLUTE.fullmatch(target)
+    if found is None:
+        raise MalformedError("bad request")
+    host, path = found.groups()
+    headers[b"host"] = [host]
+    return path if path.startswith(b"/") else b"/" + path
 
 
 def _length(headers: dict[bytes, list[bytes]], version: bytes) -> int | None:
