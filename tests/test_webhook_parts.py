@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mdmd.interfaces.fleet import Event
 from mdmd.webhook.lanes import LAST_RETRY, LONGEST_PAUSE, TROUBLE, Lanes, Waiting
 from mdmd.webhook.message import message, signature
+from mdmd.webhook.post import LONGEST_WAIT, retry_after
 from mdmd.webhook.road import is_public
 from mdmd.webhook.target import Target
 
@@ -75,6 +76,24 @@ class MessageTests(SynchronousTestCase):
         """mdmd's events have their facts and no message."""
         one = Event("5-0", "mdmd.Parked", "U-1", {"status": "stuck"}, b"")
         self.assertEqual(told(one)["mdmd_event"], {"id": "U-1", "status": "stuck"})
+
+    def test_retry_after(self) -> None:
+        """Seconds, or a date in any of HTTP's three forms; a day at most, the past is now."""
+        now = 784111777.0  # of those dates
+        for text, wait in (
+            ("120", 120.0),
+            (" 0 ", 0.0),
+            ("999999999", LONGEST_WAIT),
+            ("Sun, 06 Nov 1994 08:51:37 GMT", 120.0),
+            ("Sunday, 06-Nov-94 08:50:37 GMT", 60.0),
+            ("Sun Nov  6 08:49:38 1994", 1.0),
+            ("Sun, 06 Nov 1994 08:49:30 GMT", 0.0),
+            ("Sun, 06 Nov 2044 08:49:37 GMT", LONGEST_WAIT),
+            *((text, None) for text in ("", "-5", "1.5", "soon", "\u0661", "9999999999")),
+            *((text, None) for text in ("Sun, 06 Foo 1994 08:51:37 GMT", "Sun, 06 Nov")),
+            ("Sun, 06 Nov 1994 8 GMT", None),
+        ):
+            self.assertEqual(retry_after(text, now), wait, text)
 
     def test_signature(self) -> None:
         """base64 of HMAC-SHA256, as openssl makes it."""

@@ -11,6 +11,7 @@ from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
+from twisted.web.http import stringToDatetime
 from twisted.web.iweb import IAgent
 
 from mdmd.interfaces.fleet import Event
@@ -90,19 +91,36 @@ class Post:
         response = await self._client.post(
             self._target.url, data=body, headers=headers, allow_redirects=False, unbuffered=True
         )
-        outcome = _read(response.code, response.headers.getRawHeaders("Retry-After", [""])[0])
+        asked = response.headers.getRawHeaders("Retry-After", [""])[0]
+        outcome = _read(response.code, retry_after(asked, self._reactor.seconds()))
         await _drain(response, self._reactor, self._target.timeout)
         return outcome
 
 
-def _read(status: int, retry_after: str) -> Outcome:
+def _read(status: int, wait: float | None) -> Outcome:
     if 200 <= status < 300:
         return Outcome()
     reason = f"HTTP status {status}"
     if 300 <= status < 400:
         return Outcome(f"{reason}: redirects are not followed")
-    asked = status in (429, 503) and re.fullmatch("[0-9]{1,9}", retry_after.strip())
-    return Outcome(reason, min(float(retry_after), LONGEST_WAIT) if asked else None)
+    return Outcome(reason, wait if status in (429, 503) else None)
+
+
+def retry_after(text: str, now: float) -> float | None:
+    """
+    Read Retry-After, seconds or a date, as seconds from now; None if it can't be read.
+
+    :param now: seconds since the epoch.
+    Source: RFC 9110, 10.2.3 and 5.6.7, with the old forms of dates.
+    """
+    text = text.strip()
+    if re.fullmatch("[0-9]{1,9}", text, re.ASCII):
+        return min(float(text), LONGEST_WAIT)
+    try:
+        moment: int = stringToDatetime(text.encode("ascii"))  # type: ignore[no-untyped-call]
+    except (ValueError, LookupError):
+        return None
+    return min(max(moment - now, 0.0), LONGEST_WAIT)
 
 
 async def _drain(response: Any, reactor: Any, patience: float) -> None:
