@@ -82,7 +82,9 @@ class MetricsTests(SynchronousTestCase):
             enrolled={"t": 6},
             certificates={("push", "t"): 7.0},
             webhooks={"h": (8, 9)},
+            webhook_lags={"h": 2.5},
         )
+        self.metrics.deliveries = lambda: {("h", "taken"): 10, ("h", "failed"): 11}
         found = self.read()
         self.assertEqual(
             found['mdmd_commands_total{request_type="SecurityInfo",status="Error"}'], 2
@@ -92,6 +94,10 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(found['mdmd_certificate_end_seconds{kind="push",name="t"}'], 7)
         self.assertEqual(found['mdmd_webhook_waiting{name="h"}'], 8)
         self.assertEqual(found['mdmd_webhook_dead{name="h"}'], 9)
+        self.assertEqual(found['mdmd_webhook_lag_seconds{name="h"}'], 2.5)
+        for outcome, count in (("taken", 10), ("failed", 11)):
+            name = f'mdmd_webhook_deliveries_total{{name="h",outcome="{outcome}"}}'
+            self.assertEqual(found[name], count)
 
     def test_store_away(self) -> None:
         """Numbers of a store that is away are not there, rather than old."""
@@ -199,7 +205,7 @@ class DaemonTests(SynchronousTestCase):
             check=False,
         )
         self.assertEqual(rules.returncode, 0, rules.stdout + rules.stderr)
-        self.assertIn("10 rules found", rules.stdout)
+        self.assertIn("11 rules found", rules.stdout)
 
     def test_rules_and_dashboard(self) -> None:
         """Both ask only for what is served."""

@@ -172,6 +172,30 @@ class DeliveryTests(HookCase):
             self.assertEqual((await hooks.standings())[0].trouble, "")
             self.assertEqual(len(self.receiver.asked), asked + 1)
 
+    async def test_counted(self) -> None:
+        """Each delivery is counted by what came of it; the oldest event that waits is known."""
+        hooks = await self.daemon()
+        self.assertIsNone((await hooks.standings())[0].state.oldest)
+        self.receiver.behaviour = answer(500)
+        await self.happen("U-1", "U-2")
+        await self.receiver.until(lambda: len(self.receiver.asked) >= 3)
+        (first, _) = [int(e.id.partition("-")[0]) for e in await self.store.fleet.events()]
+        self.assertEqual((await hooks.standings())[0].state.oldest, first)
+        self.receiver.behaviour = answer()
+        await self.drained(hooks)
+        self.assertIsNone((await hooks.standings())[0].state.oldest)
+        counts = hooks.counts()
+        self.assertEqual(counts["t", "taken"], 2)
+        self.assertEqual(sum(counts.values()), len(self.receiver.asked))
+
+    async def test_unread_counts_as_waiting(self) -> None:
+        """While no daemon sends, the oldest event is the first that nobody read."""
+        hooks = await self.daemon()
+        await hooks.stop()
+        await self.happen("U-1", "U-2")
+        (first, _) = [int(e.id.partition("-")[0]) for e in await self.store.fleet.events()]
+        self.assertEqual((await self.store.deliveries.state("t")).oldest, first)
+
     async def test_retry_after(self) -> None:
         """429 with Retry-After leaves the target alone so long."""
         hooks = await self.daemon()

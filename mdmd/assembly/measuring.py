@@ -12,6 +12,7 @@ from mdmd.apns.pushing import Pushing
 from mdmd.assembly.parts import Parts
 from mdmd.config import Config
 from mdmd.errors import BadCertificate
+from mdmd.interfaces.webhooks import WebhookStanding
 from mdmd.ops.figures import Figures
 from mdmd.ops.metrics import Metrics, Seen
 from mdmd.pki.certificates import load_certificate
@@ -44,10 +45,12 @@ def begin_measuring(
                 each.name: (each.state.unsettled + (each.state.behind or 0), each.state.dead)
                 for each in standings
             },
+            webhook_lags={each.name: _lag(each, reactor.seconds()) for each in standings},
         )
 
     metrics = Metrics(version("mdmd"), look)
     metrics.pushes = lambda: pushing.counts.outcomes
+    metrics.deliveries = webhooks.counts
     observer = cast(ILogObserver, metrics)
     globalLogPublisher.addObserver(observer)
     stack.callback(globalLogPublisher.removeObserver, observer)
@@ -62,6 +65,11 @@ def count_sites(metrics: Metrics, figures: Figures, **sites: LimitedSite) -> Non
         figures.connections[name] = lambda site=site: len(site.channels)  # type: ignore[misc]
         metrics.sites[name] = lambda site=site: attrs.asdict(site.counts)  # type: ignore[misc]
     metrics.connections = figures.connections
+
+
+def _lag(standing: WebhookStanding, now: float) -> float:
+    oldest = standing.state.oldest
+    return 0.0 if oldest is None else max(0.0, now - oldest / 1000)
 
 
 def _own_certificates(config: Config, parts: Parts) -> dict[tuple[str, str], float]:

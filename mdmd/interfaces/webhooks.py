@@ -29,6 +29,7 @@ class DeliveryState:
     behind: int | None  # events that are still to be read; None: the store can't say
     dead: int
     sender: str  # the daemon that sends to it; "" for none right now
+    oldest: int | None = None  # ms, of the oldest event that it has not got; None: it has all
 
 
 class IFeed(Protocol):

@@ -36,6 +36,7 @@ class Seen:
     :ivar enrolled: enabled enrollments by topic.
     :ivar certificates: (kind, name) to the end of its validity, epoch seconds.
     :ivar webhooks: name to (waiting, dead).
+    :ivar webhook_lags: name to the age of the oldest event that waits, seconds.
     """
 
     ended: Mapping[tuple[str, str], int] = attrs.Factory(dict)
@@ -43,6 +44,7 @@ class Seen:
     enrolled: Mapping[str, int] = attrs.Factory(dict)
     certificates: Mapping[tuple[str, str], float] = attrs.Factory(dict)
     webhooks: Mapping[str, tuple[int, int]] = attrs.Factory(dict)
+    webhook_lags: Mapping[str, float] = attrs.Factory(dict)
 
 
 @implementer(ILogObserver)
@@ -54,12 +56,14 @@ class Metrics:
     :ivar connections: counts of open ones, by what they are for.
     :ivar sites: counts of what a site cut or turned away, by site and word.
     :ivar pushes: (topic, decision, reason) to count.
+    :ivar deliveries: (webhook, outcome) to count.
     """
 
     def __init__(self, version: str, look: Callable[[], Awaitable[Seen]]) -> None:
         self.connections: dict[str, Callable[[], int]] = {}
         self.sites: dict[str, Callable[[], Mapping[str, int]]] = {}
         self.pushes: Callable[[], Mapping[tuple[str, str, str], int]] = dict
+        self.deliveries: Callable[[], Mapping[tuple[str, str], int]] = dict
         self._look = look
         self._seen: Seen | None = None
         self._registry = CollectorRegistry()
@@ -154,6 +158,10 @@ class Metrics:
             *("mdmd_pushes", "Pushes by what APNs said.", ["topic", "decision", "reason"]),
             self.pushes(),
         )
+        yield _count(
+            *("mdmd_webhook_deliveries", "Deliveries to webhooks.", ["name", "outcome"]),
+            self.deliveries(),
+        )
         if self._seen is not None:
             yield from _of_store(self._seen)
 
@@ -179,6 +187,10 @@ def _of_store(seen: Seen) -> Iterator[Metric]:
     yield _gauge(
         *("mdmd_webhook_waiting", "Events that a webhook has not got yet.", ["name"]),
         {(name,): waiting for name, (waiting, _) in seen.webhooks.items()},
+    )
+    yield _gauge(
+        *("mdmd_webhook_lag_seconds", "Age of the oldest event that waits.", ["name"]),
+        {(name,): lag for name, lag in seen.webhook_lags.items()},
     )
     yield _gauge(
         *("mdmd_webhook_dead", "Events that a webhook never took.", ["name"]),

@@ -110,7 +110,7 @@ class Deliveries:
 
     async def state(self, target: str) -> DeliveryState:
         """Say how far a target is."""
-        groups, dead, sender = await self._tools.link.script(
+        groups, dead, sender, oldest = await self._tools.link.script(
             "target_state",
             (keys.EVENTS, keys.dead_letters(target), keys.sender(target)),
             (target,),
@@ -124,4 +124,5 @@ class Deliveries:
             None if behind is None else int(behind),
             int(dead),
             (sender or b"").decode(),
+            int(oldest.partition(b"-")[0]) if oldest else None,
         )

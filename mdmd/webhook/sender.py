@@ -64,6 +64,7 @@ class Sender:
         self._settled: list[str] = []
         self._logged_at = float("-inf")
         self.last_trouble = ""
+        self.counts = {"taken": 0, "failed": 0}  # deliveries of this daemon
 
     def start(self) -> None:
         """Begin."""
@@ -201,6 +202,8 @@ class Sender:
 
     async def _fly(self, lanes: Lanes, one: Waiting) -> None:
         outcome = await self._deliver(lanes, one)
+        if outcome is not None:
+            self.counts["taken" if outcome.taken else "failed"] += 1
         if lanes is not self._lanes:
             return  # another daemon may be at it
         if outcome is None:

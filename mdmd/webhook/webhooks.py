@@ -62,6 +62,14 @@ class Webhooks:
             for name, each in self._senders.items()
         ]
 
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Count this daemon's deliveries: (target, "taken" or "failed") to how many."""
+        return {
+            (name, outcome): count
+            for name, each in self._senders.items()
+            for outcome, count in each.counts.items()
+        }
+
     async def test(self, name: str) -> str:
         """
         Send an event that says it is a test, now; "" if it was taken, else why not.
