@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from mdmd.pki.certificates import key_pem, new_key
 from tests.daemonhelp import RunningDaemon
 from tests.storehelp import REDIS, VALKEY
 from tests.test_moving_daemon import UDIDS, api, command
@@ -115,6 +116,30 @@ class BackupTests(SynchronousTestCase):
         self.assertFalse((other / "mdmd.sock").exists())
         self.assertFalse((other / "daemon.log").exists())
         self.assertEqual(list(other.glob(".restore-*")), [])
+
+    def test_keys(self) -> None:
+        """Sealed for a certificate, it opens with its key; with another one a line says so."""
+        self.daemon.start()
+        tls = self.daemon.state / "tls"
+        config = f"--config={self.daemon.config}"
+        self.mdmctl("backup", config, f"--recipient={tls / 'site.pem'}", str(self.file))
+        other = self.folder / "other.pem"
+        other.write_bytes(key_pem(new_key()))
+        into = ("--state", str(self.folder / "new"), "restore", str(self.file))
+        refused = self.mdmctl(*into, f"--key={other}", status=1)
+        said = "mdmctl: the file is sealed for another passphrase or key\n"
+        self.assertEqual((refused.stderr, refused.stdout), (said, ""))
+        for words, said in (
+            (("backup", config, f"--recipient={self.file}", f"{self.file}2"), "PEM public key"),
+            ((*into, f"--key={self.file}"), "PEM private key"),
+            ((*into, f"--key={tls / 'site.pem'}"), "PEM private key"),
+        ):
+            refused = self.mdmctl(*words, status=1)
+            self.assertIn(said, refused.stderr)
+            self.assertEqual(refused.stderr.count("\n"), 1)
+        self.mdmctl(*into, f"--key={tls / 'site.key'}")
+        key = (self.daemon.state / "api.key").read_bytes()
+        self.assertEqual((self.folder / "new" / "api.key").read_bytes(), key)
 
     def test_what_is_no_backup(self) -> None:
         """It is refused, and what is in the state folder stays."""

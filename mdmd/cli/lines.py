@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import IO, Any
 
 from mdmd.errors import BadRequest
-from mdmd.pki.age import Identity, Passphrase, Recipient, Sealing, unseal
+from mdmd.pki.age import Sealing, unseal
+from mdmd.pki.age_stanza import Opens, Seals
 
 VERSION = 1
 _MAGIC = b"age-encryption.org/"
@@ -51,7 +52,7 @@ class Writer:
     :param to: for whom it is sealed; nobody: in clear.
     """
 
-    def __init__(self, path: Path, to: Sequence[Passphrase | Recipient]) -> None:
+    def __init__(self, path: Path, to: Sequence[Seals]) -> None:
         self._path = path
         self._part = path.with_name(path.name + ".part")
         self._sealing = Sealing(to) if to else None
@@ -94,7 +95,7 @@ def is_sealed(path: Path) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
-def read_pieces(path: Path, keys: Sequence[Passphrase | Identity]) -> Iterator[bytes]:
+def read_pieces(path: Path, keys: Sequence[Opens]) -> Iterator[bytes]:
     """
     Give a file's content, opened if it is sealed.
 
@@ -108,7 +109,7 @@ def read_pieces(path: Path, keys: Sequence[Passphrase | Identity]) -> Iterator[b
                 yield piece
 
 
-def read_lines(path: Path, keys: Sequence[Passphrase | Identity]) -> Iterator[Record]:
+def read_lines(path: Path, keys: Sequence[Opens]) -> Iterator[Record]:
     """
     Give the records of a file, and see that it is whole.
 

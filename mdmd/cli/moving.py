@@ -53,7 +53,8 @@ def declare_sealing(parser: argparse.ArgumentParser) -> None:
         metavar="KEY",
         action="append",
         default=[],
-        help="seal for this key: age1…, or a file with an age or PEM (X25519) public key",
+        help="seal for this key: age1…, or a file with an age key, or with a PEM public key or "
+        "certificate (RSA, EC or X25519)",
     )
     parser.add_argument("--passphrase-file", metavar="FILE", type=Path, help="else it is asked for")
     parser.add_argument("--plain", action="store_true", help="do not seal: secrets in clear")
@@ -68,7 +69,7 @@ def declare_opening(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=Path,
-        help="a file with the age or PEM (X25519) private key",
+        help="a file with the age or PEM private key",
     )
     parser.add_argument("--passphrase-file", metavar="FILE", type=Path, help="else it is asked for")
 
