@@ -57,6 +57,7 @@ class Enrollment:
     first_push: int = 0
     next_push: int | None = None
     last: str | None = None  # the command that ended last
+    step: int = 0  # the last one that this generation was sent
     kinds: dict[str, str] = attrs.field(factory=dict)  # the newest command of each
     lines: list[Line] = attrs.field(factory=list)
     results: list[tuple[str, str, int]] = attrs.field(factory=list)  # uuid, status, attempts
@@ -131,7 +132,7 @@ class Model:
         for each in self._family(who):
             it = self.one[each]
             it.enabled, it.tally, it.generation = False, 0, generation
-            it.dropped, it.first_push, it.next_push = False, 0, None
+            it.dropped, it.first_push, it.next_push, it.step = False, 0, None, 0
             it.has_token = False
             for line in sorted(it.lines, key=self._score):
                 self._end(it, line, "superseded")
@@ -310,6 +311,7 @@ class Model:
         not_before: int | None = None,
         kind: str = "",
         replaces: bool = False,
+        step: tuple[int, int] | None = None,
     ) -> list[Enqueued]:
         if uuid in self.live() and self.bodies[uuid] != body:
             raise Conflict
@@ -329,7 +331,7 @@ class Model:
         outcomes = [
             self._enqueue(
                 Line(*(uuid, *place, expires, max_attempts), not_before=not_before, later=later),
-                *(who, wake, kind, replaces),
+                *(who, wake, kind, replaces, step),
             )
             for who in targets
         ]
@@ -337,15 +339,26 @@ class Model:
             self.events.append(("mdmd.Enqueued", targets[0] if len(targets) == 1 else "", ""))
         return outcomes
 
-    def _enqueue(self, line: Line, who: str, wake: bool, kind: str, replaces: bool) -> Enqueued:
+    def _enqueue(
+        self,
+        line: Line,
+        who: str,
+        wake: bool,
+        kind: str,
+        replaces: bool,
+        step: tuple[int, int] | None,
+    ) -> Enqueued:
         it = self.one.get(who)
         if it is None:
             return Enqueued.UNKNOWN
         if it.last == line.uuid or any(each.uuid == line.uuid for each in it.lines):
             return Enqueued.DUPLICATE
+        if step and (it.generation != step[0] or it.step >= step[1]):
+            return Enqueued.DUPLICATE
         if kind and not self._make_way(it, kind, replaces):
             return Enqueued.PENDING
         it.lines.append(line)
+        it.step = step[1] if step else it.step
         if kind:
             it.kinds[kind] = line.uuid
         if not it.enabled:

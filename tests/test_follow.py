@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.assembly.following import passed_over
-from mdmd.errors import BadRequest, NotHere
+from mdmd.errors import BadRequest, NotHere, StoreUnavailable
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.follow import BATCH, Follower
 from mdmd.flow.learn import LARGE, Learner
@@ -279,6 +279,74 @@ class BlueprintTests(FollowCase):
         for _ in range(2):
             for event in events:
                 await self.reactions[-1](event)
+        self.assertEqual(await self.waiting(phone), ["InstallProfile", "DeviceConfigured"])
+
+    async def test_a_crash_after_the_answer_repeats_nothing(self) -> None:
+        """It dies with steps sent and answered, its place not moved on: none comes twice."""
+        steps = (PROFILE, Step("SecurityInfo", {}), Step("ProfileList", {}))
+        for answered in range(5):
+            self.prepare(Blueprint("a", steps))
+            prepare, begun = self.reactions[-1], Deferred()
+
+            async def dies(event: Event) -> None:
+                await prepare(event)  # noqa: B023
+                if event.topic == "mdm.TokenUpdate":
+                    reactor.callLater(0, begun.callback, None)  # noqa: B023
+                    await Deferred()
+
+            self.reactions[-1] = dies
+            phone = await self.phone(awaiting=True)
+            dying = Deferred.fromCoroutine(self.follow("one", passed_over).step())
+            await begun
+            given = [await phone.idle()]
+            for _ in range(answered):
+                given.append(await phone.acknowledges(given[-1]))
+            dying.cancel()
+            await self.assertFailure(dying, CancelledError)
+            self.reactions[-1] = prepare
+            await self.all_steps()
+            while given[-1]:
+                given.append(await phone.acknowledges(given[-1]))
+            self.assertEqual(len(given), 5)
+            kinds = [each.request_type for each in await self.store.fleet.results(phone.enrollment)]
+            self.assertEqual(
+                kinds[:4], ["DeviceConfigured", "ProfileList", "SecurityInfo", "InstallProfile"]
+            )
+            self.reactions.pop()
+
+    async def test_a_crash_between_two_steps_goes_on_with_the_next(self) -> None:
+        """What was not queued before is queued after it, in order; the rest is not repeated."""
+        steps = (PROFILE, Step("SecurityInfo", {}), Step("ProfileList", {}))
+        store, sent = self.store, count(1)
+
+        class Dying:
+            async def enqueue(self, command, targets, policy):
+                if next(sent) == 3:
+                    raise StoreUnavailable("gone")
+                return await store.fleet.enqueue(command, targets, policy)
+
+        preparer = Preparer(
+            *((Blueprint("a", steps),), store.fleet, Enqueuer(Dying(), QuietWaker())),
+            *(store.limits, store.events, store.tools.now),
+        )
+        phone = await self.phone(awaiting=True)
+        with self.assertRaises(StoreUnavailable):
+            await preparer.react((await store.fleet.events())[-1])
+        self.prepare(Blueprint("a", steps))
+        first = await phone.idle()
+        assert first is not None
+        second = await phone.acknowledges(first)
+        assert second is not None
+        self.assertIsNone(await phone.acknowledges(second))
+        await self.all_steps()
+        self.assertEqual(await self.waiting(phone), ["ProfileList", "DeviceConfigured"])
+
+    async def test_enrolled_again_before_it_was_seen(self) -> None:
+        """A device that enrolls twice while nobody follows gets each step once."""
+        self.prepare(Blueprint("a", (PROFILE,)))
+        await self.phone(awaiting=True)
+        phone = await self.phone(awaiting=True)
+        await self.all_steps()
         self.assertEqual(await self.waiting(phone), ["InstallProfile", "DeviceConfigured"])
 
     async def test_a_step_that_fails_holds_nobody_back(self) -> None:

@@ -237,6 +237,7 @@ class StoreMachine(RuleBasedStateMachine):
         wake=st.booleans(),
         later=st.sampled_from([None, None, None, 0, 30_000, 7_200_000]),
         kind=st.sampled_from(["", "", "", "lock", "info"]),
+        step=st.sampled_from([None, None, None, (1, 1), (1, 2), (2, 1), (3, 2)]),
     )
     def enqueue(
         self,
@@ -249,18 +250,20 @@ class StoreMachine(RuleBasedStateMachine):
         wake: bool,
         later: int | None = None,
         kind: str = "",
+        step: tuple[int, int] | None = None,
     ) -> None:
         body = f"<plist>{uuid} {variant}</plist>".encode()
         until = None if expires is None else self.model.now + expires
         not_before = None if later is None else self.model.now + later
         extra = (not_before, kind, kind == "info")  # of "info" a new one replaces the old
-        policy = Policy(priority, until, max_attempts, wake, *extra)
+        policy = Policy(priority, until, max_attempts, wake, *extra, step=step)
         self.touched = str(whom[0])
         self.same(
             lambda: run(self.store.fleet.enqueue(Command(uuid, "T", body), whom, policy)),
             lambda: self.model.enqueue(
                 *(uuid, body, list(map(str, whom)), priority, until, max_attempts, wake),
                 *extra,
+                step=step,
             ),
         )
 

@@ -217,6 +217,23 @@ class KindTests(StoreCase):
         self.assertEqual(await self.store.link.call("KEYS", b"mdmd:command:*"), [b"mdmd:command:2"])
 
 
+class StepTests(StoreCase):
+    """What a generation gets once, in order."""
+
+    async def test_once_and_in_this_generation_only(self) -> None:
+        """Whether it waits, was answered long ago, or the device has enrolled again since."""
+        mac = await self.enrolled()
+        for uuid in ("1", "2"):
+            await mac.is_sent(uuid, policy=Policy(step=(1, int(uuid))))
+        for uuid in ("1", "2"):
+            await mac.acknowledges(uuid)
+        self.assertEqual(await mac.is_sent("1", policy=Policy(step=(1, 1))), ["duplicate"])
+        self.assertEqual(await mac.is_sent("3", policy=Policy(step=(1, 3))), ["queued"])
+        await mac.enroll()
+        self.assertEqual(await mac.is_sent("4", policy=Policy(step=(1, 4))), ["duplicate"])
+        self.assertEqual(await mac.is_sent("1", policy=Policy(step=(2, 1))), ["queued"])
+
+
 class NightTests(StoreCase):
     """NotNow for a whole night and then Idle delivers in the old order."""
 

@@ -5,10 +5,17 @@ One that waits in Setup Assistant is let go by DeviceConfigured, which comes
 last. Nothing may hold it back for long: a step that fails is over; one that
 the device never answers is set aside after some deliveries, and all of them
 when the blueprint's time is over. At that time the device is pushed once more.
+
+Each step is queued once in a generation of the enrollment. How far it got is
+noted with the step itself, so a daemon that goes on after another one died
+repeats nothing, whether the device has answered meanwhile or not.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from uuid import NAMESPACE_OID, uuid5
+
+import attrs
 
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.learn import Tells
@@ -70,18 +77,19 @@ class Preparer:
             return
         ends = self._now() + int(max(each.limit for each in meant) * 1000)
         policy = Policy(expires=ends, max_attempts=PATIENCE) if waits else Policy()
+        numbers = count(1)
         for blueprint in meant:
-            for number, step in enumerate(blueprint.steps):
-                name = f"{event.id} {one} {blueprint.name} {number}"
-                await self._step(step, name, blueprint, record, facts, policy)
+            for step in blueprint.steps:
+                numbered = _numbered(policy, record, next(numbers))
+                await self._step(step, blueprint, record, facts, numbered)
         if waits:
-            await self._send(Step("DeviceConfigured", {}), f"{event.id} {one} end", one, Policy())
+            end = _numbered(Policy(), record, next(numbers))
+            await self._send(Step("DeviceConfigured", {}), record, end)
             await self._limits.plan({one: ends})
 
     async def _step(
         self,
         step: Step,
-        name: str,
         blueprint: Blueprint,
         record: EnrollmentRecord,
         facts: Facts,
@@ -97,10 +105,14 @@ class Preparer:
                 reason="; ".join(unfit)[:500],
             )
             return
-        await self._send(step, name, record.enrollment, policy)
+        await self._send(step, record, policy)
 
-    async def _send(self, step: Step, name: str, one: EnrollmentID, policy: Policy) -> None:
-        # The same event makes the same CommandUUID: repeated, it does no harm.
-        uuid = str(uuid5(NAMESPACE_OID, f"mdmd blueprint {name}")).upper()
+    async def _send(self, step: Step, record: EnrollmentRecord, policy: Policy) -> None:
+        name = f"mdmd blueprint {record.enrollment} {record.enrolled_at} {policy.step}"
+        uuid = str(uuid5(NAMESPACE_OID, name)).upper()
         command = build_command(step.request_type, step.keys, uuid)
-        await self._enqueuer.enqueue(command, [str(one)], policy, push=False)
+        await self._enqueuer.enqueue(command, [str(record.enrollment)], policy, push=False)
+
+
+def _numbered(policy: Policy, record: EnrollmentRecord, number: int) -> Policy:
+    return attrs.evolve(policy, step=(record.generation, number))

@@ -32,6 +32,9 @@ class Policy:
     kind: str = ""
     replaces: bool = False
     partial: bool = False  # its answer is not the whole: it asks for some apps only
+    # (generation, number): a step of those that a generation of an enrollment gets in the order of
+    # their numbers, each once; one that it has had, or a generation that is over, says DUPLICATE.
+    step: tuple[int, int] | None = None
 
 
 class Enqueued(StrEnum):

@@ -100,6 +100,7 @@ class Fleet:
             policy.kind,
             int(policy.replaces),
             int(policy.partial),
+            *(policy.step or ("", "")),
         )
 
     async def _enqueue(
@@ -110,7 +111,7 @@ class Fleet:
         whole_body: bytes,
     ) -> list[Enqueued]:
         before, after = frame
-        kind = after[-3]
+        kind = after[-5]
         names: list[Word] = [
             keys.COMMANDS + bytes(before[0]),  # type: ignore[arg-type]
             keys.SEQUENCE,

@@ -6,7 +6,8 @@
 -- ARGV: 7 packed uuid, 8 uuid, 9 type, 10 digest, 11 body ('': it is there already), 12 score of
 --       the priority, 13 expires, 14 max attempts, 15 delay of the push ('': at once), 16 id if
 --       there is one target, 17 not before, 18 kind of which only one is pending, 19 '1': a new
---       one takes the old one's place, 20 '1': its answer is not the whole; then the targets' members
+--       one takes the old one's place, 20 '1': its answer is not the whole, 21 and 22 generation and
+--       number of a step that each target gets once, or ''; then the targets' members
 local command, uuid = KEYS[2], ARGV[7]
 local digest = redis.call('HGET', command, 'digest')
 if digest and digest ~= ARGV[10] then return redis.error_reply('BODY another') end
@@ -45,12 +46,19 @@ local function make_way(queue, sent, results, kinds)
   return true
 end
 
+-- Says whether a target has had this step, though it may have answered it since; or is past it.
+local function over(record)
+  if ARGV[21] == '' then return false end
+  local it = redis.call('HMGET', record, 'generation', 'step')
+  return it[1] ~= ARGV[21] or tonumber(it[2] or 0) >= tonumber(ARGV[22])
+end
+
 for at = 1, (#KEYS - 3) / each do
   local record, queue, work, sent, results, kinds = unpack(KEYS, at * each - each + 4, at * each + 3)
   local known = redis.call('HMGET', record, 'enabled', 'last', 'first_push')
   if not known[1] then
     answers[at] = 'u'
-  elseif known[2] == uuid or (kind ~= '' and redis.call('ZSCORE', queue, uuid)) then
+  elseif known[2] == uuid or over(record) or (kind ~= '' and redis.call('ZSCORE', queue, uuid)) then
     answers[at] = 'd'
   elseif kind ~= '' and not make_way(queue, sent, results, kinds) then
     answers[at] = 'p'
@@ -58,9 +66,10 @@ for at = 1, (#KEYS - 3) / each do
     answers[at] = 'd'
   else
     if kind ~= '' then redis.call('HSET', kinds, kind, uuid) end
+    if ARGV[21] ~= '' then redis.call('HSET', record, 'step', ARGV[22]) end
     queued = queued + 1
     answers[at] = known[1] == '1' and 'q' or 'D'
-    if known[1] == '1' then wake(work, ARGV[20 + at], known[3]) end
+    if known[1] == '1' then wake(work, ARGV[22 + at], known[3]) end
   end
 end
 for work, all in pairs(due) do
