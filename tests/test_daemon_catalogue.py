@@ -5,9 +5,12 @@ import plistlib
 import shutil
 import subprocess
 import time
-from typing import ClassVar
+from typing import Any, ClassVar
 from unittest import SkipTest
 
+from mdmd.doctor.redis import Client
+from mdmd.store import keys
+from mdmd.store.address import Address
 from tests.daemonhelp import TOPIC, HandDevice
 from tests.test_apps import ipa
 from tests.test_daemon import DaemonCase, RunningDaemon
@@ -51,6 +54,11 @@ class CatalogueDaemonTests(DaemonCase):
         device = self.daemon.device(UDID.format(number), **facts)
         device.enroll()
         return device
+
+    def store(self, *words: object) -> Any:
+        client = Client(Address("unix", path=str(self.daemon.state / "store" / "store.sock")))
+        self.addCleanup(client.close)
+        return client.ask(*words)
 
     def inventory(self, serial: str, field: str, value: object = None) -> object:
         """What a field is, as soon as it is learnt (or is this value)."""
@@ -205,6 +213,32 @@ class CatalogueDaemonTests(DaemonCase):
         self.assertEqual(
             result["error"], "MCInstallationErrorDomain 4001 (the installation failed)"
         )
+
+    def test_killed_after_the_answers(self) -> None:
+        """kill -9 before it noted that the enrollment was dealt with: no step comes again."""
+        newest = self.store("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1)
+        before = newest[0][0] if newest else b"0"
+        phone = self.daemon.device(UDID.format(8), ProductName="iPhone14,2", OSVersion="18.1")
+        phone.check_in(MessageType="Authenticate", Topic=TOPIC, **phone.facts)
+        token = {"Topic": TOPIC, "Token": b"\1" * 32, "PushMagic": "m"}
+        phone.check_in(MessageType="TokenUpdate", AwaitingConfiguration=True, **token)
+        end = time.monotonic() + 10
+        while not (given := phone.connect())[1] and time.monotonic() < end:
+            time.sleep(0.1)
+        while given[1]:
+            given = phone.connect("Acknowledged", given[1])
+        self.daemon.kill()
+        self.store("SET", keys.place("inventory"), before)
+        self.store("DEL", keys.lease("inventory"))
+        self.daemon.start()
+        phone.hang_up()
+        end = time.monotonic() + 10
+        while self.store("GET", keys.place("inventory")) == before and time.monotonic() < end:
+            time.sleep(0.1)
+        self.assertNotEqual(self.store("GET", keys.place("inventory")), before)
+        self.assertEqual(phone.connect(), (200, "", ""))
+        kinds = [each["request_type"] for each in self.daemon.ask("results", phone.udid)]
+        self.assertEqual(kinds, ["DeviceConfigured", "InstallProfile"])
 
     def test_an_app_of_ours(self) -> None:
         """Put on the shelf by mdmctl, fetched by curl: whole, in part, and as the manifest says."""
