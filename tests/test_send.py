@@ -2,11 +2,12 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from mdmd.cli.known import lines_of
 from mdmd.errors import BadRequest
-from mdmd.flow.enqueue import Enqueuer
+from mdmd.flow.enqueue import Enqueuer, Fault
 from mdmd.flow.pins import Pins
 from mdmd.flow.send import How, Sender
 from mdmd.flow.targets import Targets
@@ -14,6 +15,7 @@ from mdmd.interfaces.fleet import Priority
 from mdmd.interfaces.push import NoPush
 from mdmd.mdm.command import build_command
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
+from mdmd.store import keys
 from mdmd.store.keys import pack
 from tests.storecase import BEGIN, MS, StoreCase, Talker, certificate, udid
 
@@ -304,6 +306,55 @@ class CheckTests(SendCase):
         self.assertIn(
             "needs the access right AllowDeviceErase (8)", sent.reply.status["C01"].command_error
         )
+
+
+class DamagedTests(SendCase):
+    """What is damaged in the store of one device is that device's own failure."""
+
+    async def fleet(self) -> list[str]:
+        for number in range(5):
+            await self.device(number).enroll(ProductName="Mac14,7", SerialNumber=f"S{number}")
+        return [udid(number) for number in range(5)]
+
+    async def damage(self, number: int, key: Callable[[EnrollmentID], bytes], *words: str) -> None:
+        """Write nonsense into a hash, or another type over the key."""
+        name = key(EnrollmentID(udid(number)))
+        if words:
+            await self.store.link.call("HSET", name, *words)
+        else:
+            await self.store.link.call("SET", name, "nonsense")
+
+    async def test_a_send_goes_on(self) -> None:
+        """By mdmctl and by the API: those that can be read get it, the others are named."""
+        ids = await self.fleet()
+        await self.damage(0, keys.record, "type", "Toaster", "tally", "many")
+        await self.damage(1, keys.record)
+        await self.damage(2, keys.queue)
+        await self.damage(3, keys.inventory, "OSVersion", "nonsense", "IsSupervised", "1 znonsense")
+        for each in ("S4", ids[4]):
+            sent = await self.send("SecurityInfo", [*ids[:4], each], How(keep=True))
+            errors = [reply.command_error for reply in sent.reply.status.values()]
+            self.assertEqual(errors, [Fault.UNREADABLE] * 3 + [""] * 2)
+        reply = await Enqueuer(self.store.fleet, QuietWaker()).enqueue(
+            build_command("SecurityInfo", {}), ids
+        )
+        errors = [each.command_error for each in reply.status.values()]
+        self.assertEqual(errors, ["", *[Fault.UNREADABLE] * 2, "", ""])
+        self.assertEqual(len(await self.waiting(self.device(4))), 3)
+
+    async def test_a_list_and_an_expression_go_on(self) -> None:
+        """It is listed as damaged; an expression looks at all the others."""
+        ids = await self.fleet()
+        await self.damage(0, keys.record, "type", "Toaster")
+        await self.damage(1, keys.record)
+        await self.damage(2, keys.inventory)
+        records = await self.store.fleet.enrollments()
+        self.assertEqual(
+            [(str(each.enrollment), each.unreadable) for each in records],
+            [(id, id in ids[:2]) for id in ids],
+        )
+        page = await self.targets.page("model~mac", NOW)
+        self.assertEqual([str(each.enrollment) for each in page.records], ids[2:])
 
 
 class TargetsTests(SendCase):

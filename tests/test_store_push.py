@@ -2,6 +2,8 @@
 
 from mdmd.interfaces.fleet import Policy
 from mdmd.interfaces.push import Decision, DuePush, NoPush, PushOutcome
+from mdmd.store import keys
+from mdmd.store.push import UNREADABLE
 from tests.storecase import BEGIN, MS, TOPIC, StoreCase, command, udid
 
 LEASE = 30_000
@@ -40,6 +42,30 @@ class PushWorkTests(StoreCase):
         self.assertEqual(await self.due(), [])
         self.clock.advance(LEASE / 1000)
         self.assertEqual(len(await self.due()), 1)
+
+    async def test_a_damaged_token_keeps_back_no_other(self) -> None:
+        """By time and by name it is dead until the next TokenUpdate, with an event; others go."""
+        macs = [await self.ready(n) for n in range(1, 5)]
+        for mac in macs:
+            await mac.is_sent("A")
+        first, second, third, fourth = [each.enrollment for each in macs]
+        await self.store.link.call("SET", keys.push(first), b"\1" + b"nonsense" * 9)
+        await self.store.link.call("SET", keys.push(second), b"")
+        self.assertEqual({each.enrollment for each in await self.due()}, {third, fourth})
+        await self.store.link.call("SET", keys.push(third), b"nonsense")
+        await self.store.link.call("DEL", keys.push(fourth))
+        await self.store.link.call("HSET", keys.push(fourth), "another", "type")
+        claims = await self.store.push.claim([first, second, third, fourth], LEASE)
+        dead = f"token dropped: {UNREADABLE}"
+        self.assertEqual(
+            claims, [*(NoPush(one, dead) for one in (first, second, third)),
+                     NoPush(fourth, "damaged")],
+        )  # fmt: skip
+        failed = [each for each in await self.store.fleet.events() if "Failed" in each.topic]
+        self.assertEqual([each.facts["reason"] for each in failed], [UNREADABLE] * 3)
+        await macs[0].token_update()
+        (due,) = await self.store.push.claim([first], LEASE)
+        self.assertIsInstance(due, DuePush)
 
     async def test_the_first_push_after_enrollment_waits(self) -> None:
         """A few seconds, or the device may not be ready."""

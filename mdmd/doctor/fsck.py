@@ -188,7 +188,7 @@ class _Check:
     def _not_due(self, one: Snapshot) -> None:
         name, result = str(one.enrollment), one.record.get(b"push_result", b"").decode()
         if one.record.get(b"dropped"):
-            self._found.warn(name, "has commands, but APNs refused its token for good")
+            self._found.warn(name, f"has commands, but its token is dead: {result}")
         elif result and not _is_apns_id(result):
             self._found.warn(name, f"has commands, but pushing was given up: {result}")
         else:

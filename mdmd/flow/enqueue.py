@@ -32,6 +32,7 @@ class Fault(StrEnum):
     BAD_ID = "not an enrollment id"
     UNKNOWN = "no such enrollment"
     DUPLICATE = "a command with this CommandUUID is in its queue already"
+    UNREADABLE = "its record in the store is damaged; mdmctl fsck says how"
     PENDING = "one of this kind is pending already; cancel it first"
     DISABLED = "queued, but the enrollment is disabled: it is not pushed to"
 
@@ -152,6 +153,7 @@ _REPLIES = {
     Enqueued.QUEUED: TargetReply(),
     Enqueued.UNKNOWN: TargetReply(command_error=Fault.UNKNOWN.value),
     Enqueued.DUPLICATE: TargetReply(command_error=Fault.DUPLICATE.value),
+    Enqueued.UNREADABLE: TargetReply(command_error=Fault.UNREADABLE.value),
     Enqueued.PENDING: TargetReply(command_error=Fault.PENDING.value),
     Enqueued.DISABLED: TargetReply(push_error=Fault.DISABLED.value),
 }

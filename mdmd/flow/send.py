@@ -12,7 +12,7 @@ from uuid import NAMESPACE_OID, uuid5
 import attrs
 
 from mdmd.errors import BadRequest
-from mdmd.flow.enqueue import Enqueuer, Reply, TargetReply
+from mdmd.flow.enqueue import Enqueuer, Fault, Reply, TargetReply
 from mdmd.interfaces.fleet import EnrollmentRecord, IFleet, Policy, Priority
 from mdmd.interfaces.inventory import IInventory
 from mdmd.mdm import plist
@@ -97,10 +97,11 @@ class Sender:
         reply = Reply({}, not how.push, "", "", command.uuid, command.request_type)
         for each, some in _versions(command, keys, names, facts, how.prune):
             verdicts = self._verdicts(each, some, facts)
-            refused = {name: verdicts[name] for name in some if verdicts[name].faults}
+            refused = {name: verdicts[name].faults for name in some if verdicts[name].faults}
+            refused |= {name: (Fault.UNREADABLE,) for name in some if _damaged(records[name])}
             status |= {
-                name: TargetReply(command_error="; ".join(verdict.faults))
-                for name, verdict in refused.items()
+                name: TargetReply(command_error="; ".join(faults))
+                for name, faults in refused.items()
             }
             warnings |= {name: verdicts[name].warnings for name in some}
             going = {name: _id(name, records[name]) for name in some if name not in refused}
@@ -207,6 +208,10 @@ def policy_of(found: Entry | None, keys: Mapping[str, object], how: How) -> Poli
         replaces=replaces,
         partial=is_partial(keys),
     )
+
+
+def _damaged(record: EnrollmentRecord | None) -> bool:
+    return record is not None and record.unreadable
 
 
 def _id(name: str, record: EnrollmentRecord | None) -> str:

@@ -44,6 +44,7 @@ class Enqueued(StrEnum):
     UNKNOWN = "unknown"  # no such enrollment
     DISABLED = "disabled"  # queued, but the enrollment is disabled: nothing will be pushed
     DUPLICATE = "duplicate"  # this CommandUUID is in its queue already
+    UNREADABLE = "unreadable"  # what the store has of it is damaged; nothing was queued
     PENDING = "pending"  # refused: one of the policy's kind is in its queue already
 
 
@@ -103,6 +104,7 @@ class EnrollmentRecord:
     next_push: int | None  # None: nothing to push for
     last_push: int | None
     last_push_result: str  # "" | apns-id | reason
+    unreadable: bool = False  # it is damaged in the store; what is here is what could be read
 
 
 class IFleet(Protocol):

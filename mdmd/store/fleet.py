@@ -29,6 +29,7 @@ _ANSWERS = {
     ord("d"): Enqueued.DUPLICATE,
     ord("u"): Enqueued.UNKNOWN,
     ord("p"): Enqueued.PENDING,
+    ord("x"): Enqueued.UNREADABLE,
 }
 
 
@@ -159,7 +160,7 @@ class Fleet:
         ones: dict[int, EnrollmentID] = {}
         for at, (text, device) in enumerate(zip(texts, devices, strict=True)):
             # What is no id is not found, that is all.
-            with contextlib.suppress(BadMessage):
+            with contextlib.suppress(BadMessage, UnicodeDecodeError):
                 ones[at] = EnrollmentID.parse(device.decode() if device else text)
         known = dict(zip(ones, await self.describe(list(ones.values())), strict=True))
         return [known.get(at) for at in range(len(texts))]
@@ -193,7 +194,7 @@ class Fleet:
             names += (keys.work(one), keys.device_record(one))
         args: tuple[Word, ...] = (f"({keys.PARKED}", *[keys.member(one) for one in ones])
         answers = await self._tools.link.script("describe", names, args)
-        return [_record(one, *answer) for one, answer in zip(ones, answers, strict=True)]
+        return [_describe(one, answer) for one, answer in zip(ones, answers, strict=True)]
 
     async def queue(self, enrollment: EnrollmentID) -> list[QueuedCommand]:
         """List pending and parked commands in delivery order."""
@@ -267,6 +268,18 @@ class Fleet:
         names = (keys.queue(one), keys.sent(one), keys.results(one), keys.work(one))
         args = (str(one), keys.member(one), packed, CANCEL_AT_ONCE)
         return await self._tools.change("cancel", names, args)
+
+
+def _describe(one: EnrollmentID, answer: list[Any] | None) -> EnrollmentRecord | None:
+    """Read a record; one that is damaged is a damaged record, and no error of all the others."""
+    try:
+        return _record(one, *(answer or ()))
+    except (ValueError, KeyError, TypeError):
+        fields = _pairs(answer[0]) if answer else {}
+        empty: tuple[Any, ...] = ([], 0, 0, 0, 0, None, None)
+        known = ("type", one.type.value, "enabled", fields.get("enabled", "0"))
+        record = _record(one, [word.encode() for word in known], *empty)
+        return None if record is None else attrs.evolve(record, unreadable=True)
 
 
 def _record(

@@ -2,7 +2,8 @@
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import attrs
 
@@ -56,10 +57,10 @@ class Inventory:
             names: list[bytes] = []
             for one in enrollments[at : at + READ_AT_ONCE]:
                 names += (keys.inventory(one), keys.notes(one))
-            for told, notes in await self._tools.link.script("known", names, tuple(fields)):
-                pairs = zip(fields, told, strict=True) if fields else _pairs(told)
-                inventory = {field: _known(value) for field, value in pairs if value is not None}
-                found.append((inventory, {k: v.decode() for k, v in _pairs(notes)}))
+            for answer in await self._tools.link.script("known", names, tuple(fields)):
+                told, notes = answer or ((), ())  # nothing is known of what is damaged
+                pairs = zip(fields, told, strict=False) if fields else _pairs(told)
+                found.append((_readable(pairs), {k: v.decode() for k, v in _pairs(notes)}))
         return found
 
     async def history(self, enrollment: EnrollmentID, limit: int = 100) -> list[Change]:
@@ -119,6 +120,16 @@ def decode(stored: bytes) -> object:
     return json.loads(plain)
 
 
+def _readable(pairs: Iterable[tuple[str, bytes | None]]) -> dict[str, Known]:
+    """Read what is known; a field that is damaged is not."""
+    found = {}
+    for field, value in pairs:
+        with suppress(ValueError, zlib.error):
+            if value is not None:
+                found[field] = _known(value)
+    return found
+
+
 def _known(stored: bytes) -> Known:
     at, _, value = stored.partition(b" ")
     return Known(decode(value), int(at))
@@ -131,5 +142,8 @@ def _fact(field: str, value: object) -> str:
     return text[:255]
 
 
-def _pairs(flat: list[bytes]) -> list[tuple[str, bytes]]:
-    return [(name.decode(), value) for name, value in zip(flat[::2], flat[1::2], strict=True)]
+def _pairs(flat: Sequence[bytes]) -> list[tuple[str, bytes]]:
+    return [
+        (name.decode("utf-8", "replace"), value)
+        for name, value in zip(flat[::2], flat[1::2], strict=True)
+    ]

@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 
+from mdmd.errors import StoreCorrupt
 from mdmd.interfaces.push import Decision, DuePush, NoPush, Notification, PushOutcome
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
@@ -12,6 +13,7 @@ from mdmd.store.enrollments import unpack_push
 from mdmd.store.subject import Tools, Word
 
 CLAIM_AT_ONCE = 200  # enrollments in one script call
+UNREADABLE = "it is damaged in the store"
 
 
 @attrs.define
@@ -56,9 +58,19 @@ class PushWork:
             names += (keys.record(one), keys.queue(one), keys.push(one), keys.work(one))
         args: tuple[Word, ...] = (until, int(anyway), *[keys.member(one) for one in ones])
         answers = await self._tools.link.script("claim", names, args)
-        return [
-            self._answer(one, until, *answer) for one, answer in zip(ones, answers, strict=True)
-        ]
+        found: list[DuePush | NoPush] = []
+        for one, answer in zip(ones, answers, strict=True):
+            try:
+                found.append(self._answer(one, until, *answer))
+            except (StoreCorrupt, ValueError, AttributeError):
+                found.append(await self._drop(one, until, answer[2]))
+        return found
+
+    async def _drop(self, one: EnrollmentID, until: int, secret: bytes) -> NoPush:
+        """Stop pushes to one whose token can't be read, as to one that APNs refuses."""
+        nobody = DuePush(one, Notification("", b"", ""), 0, claim=Claim(until, secret))
+        await self.pushed(nobody, PushOutcome(Decision.DROP_TOKEN, reason=UNREADABLE), None)
+        return NoPush(one, f"token dropped: {UNREADABLE}")
 
     def _answer(self, one: EnrollmentID, until: int, word: bytes, *rest: Any) -> DuePush | NoPush:
         if word != b"push":

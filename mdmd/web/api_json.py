@@ -45,6 +45,7 @@ def enrollment(record: EnrollmentRecord) -> Json:
         "next_push": milliseconds(record.next_push),
         "last_push": milliseconds(record.last_push),
         "last_push_result": record.last_push_result,
+        **({"unreadable": True} if record.unreadable else {}),
     }
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from mdmd.errors import BadRequest
+from mdmd.errors import BadRequest, StoreCorrupt
 from mdmd.flow.enqueue import Reply, TargetReply
 from mdmd.flow.send import How
 from mdmd.interfaces.fleet import Priority
@@ -137,9 +137,15 @@ class Commands(Subject):
         status: dict[str, records.Record] = {}
         for typed in dict.fromkeys(each.strip() for each in ids):
             one = await self.desk.fleet.find(typed)
-            token = None if one is None else await self.desk.inventory.unlock_token(one)
+            token, why = (
+                None,
+                "no such enrollment" if one is None else "it never gave an unlock token",
+            )
+            try:
+                token = None if one is None else await self.desk.inventory.unlock_token(one)
+            except StoreCorrupt:
+                why = "its unlock token is damaged in the store"
             if one is None or token is None:
-                why = "no such enrollment" if one is None else "it never gave an unlock token"
                 failed = TargetReply(command_error=why)
                 status[typed] = {"id": typed, **attrs.asdict(failed)}
                 continue

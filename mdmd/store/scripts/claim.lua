@@ -1,4 +1,4 @@
--- uses: _queue
+-- uses: _queue _damaged
 -- Reads where to push to, and claims. One with nothing to push for, or no way to, leaves the set.
 -- KEYS: for each: record, queue, push, work shard
 -- ARGV: 1 end of the lease, 2 '1': whether there is work or not; then the members
@@ -18,6 +18,7 @@ local function claim(record, queue, push, work, member)
   return {'push', it[2], secret, it[3] or '0', it[5] or '0'}
 end
 for at = 1, #KEYS / 4 do
-  answers[at] = claim(KEYS[at * 4 - 3], KEYS[at * 4 - 2], KEYS[at * 4 - 1], KEYS[at * 4], ARGV[at + 2])
+  answers[at] = damaged(claim, KEYS[at * 4 - 3], KEYS[at * 4 - 2], KEYS[at * 4 - 1], KEYS[at * 4],
+    ARGV[at + 2]) or {'damaged', ''}
 end
 return answers

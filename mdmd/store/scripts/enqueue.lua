@@ -1,6 +1,6 @@
--- uses: _frame _history _queue
+-- uses: _frame _history _queue _damaged
 -- Queues one command on many enrollments. Answers a letter for each: queued, Disabled (queued),
--- duplicate, unknown, or pending (one of its kind is there already).
+-- duplicate, unknown, x (damaged), or pending (one of its kind is there already).
 -- KEYS: 2 command, 3 sequence; then for each target: record, queue, work shard; with a kind also
 --       sent, results, kinds
 -- ARGV: 7 packed uuid, 8 uuid, 9 type, 10 digest, 11 body ('': it is there already), 12 score of
@@ -28,7 +28,7 @@ local how = not_before and 'LT' or delay and 'NX' or nil
 local function wake(work, member, first_push)
   local all = due[work] or {}
   due[work] = all
-  all[#all + 1] = not_before or delay or math.max(now, tonumber(first_push or 0))
+  all[#all + 1] = not_before or delay or math.max(now, tonumber(first_push or 0) or 0)
   all[#all + 1] = member
 end
 
@@ -53,25 +53,22 @@ local function over(record)
   return it[1] ~= ARGV[21] or tonumber(it[2] or 0) >= tonumber(ARGV[22])
 end
 
-for at = 1, (#KEYS - 3) / each do
+local function take(at)
   local record, queue, work, sent, results, kinds = unpack(KEYS, at * each - each + 4, at * each + 3)
   local known = redis.call('HMGET', record, 'enabled', 'last', 'first_push')
-  if not known[1] then
-    answers[at] = 'u'
-  elseif known[2] == uuid or over(record) or (kind ~= '' and redis.call('ZSCORE', queue, uuid)) then
-    answers[at] = 'd'
-  elseif kind ~= '' and not make_way(queue, sent, results, kinds) then
-    answers[at] = 'p'
-  elseif redis.call('ZADD', queue, 'NX', score, uuid) == 0 then
-    answers[at] = 'd'
-  else
-    if kind ~= '' then redis.call('HSET', kinds, kind, uuid) end
-    if ARGV[21] ~= '' then redis.call('HSET', record, 'step', ARGV[22]) end
-    queued = queued + 1
-    answers[at] = known[1] == '1' and 'q' or 'D'
-    if known[1] == '1' then wake(work, ARGV[22 + at], known[3]) end
-  end
+  if not known[1] then return 'u' end
+  if known[2] == uuid or over(record) then return 'd' end
+  if kind ~= '' and redis.call('ZSCORE', queue, uuid) then return 'd' end
+  if kind ~= '' and not make_way(queue, sent, results, kinds) then return 'p' end
+  if redis.call('ZADD', queue, 'NX', score, uuid) == 0 then return 'd' end
+  queued = queued + 1
+  if kind ~= '' then redis.call('HSET', kinds, kind, uuid) end
+  if ARGV[21] ~= '' then redis.call('HSET', record, 'step', ARGV[22]) end
+  if known[1] ~= '1' then return 'D' end
+  wake(work, ARGV[22 + at], known[3])
+  return 'q'
 end
+for at = 1, (#KEYS - 3) / each do answers[at] = damaged(take, at) or 'x' end
 for work, all in pairs(due) do
   if how then redis.call('ZADD', work, how, unpack(all)) else redis.call('ZADD', work, unpack(all)) end
 end
