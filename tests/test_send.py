@@ -15,7 +15,7 @@ from mdmd.interfaces.fleet import Priority
 from mdmd.interfaces.push import NoPush
 from mdmd.mdm.command import build_command
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
-from mdmd.store import keys
+from mdmd.store import keys as names
 from mdmd.store.keys import pack
 from tests.storecase import BEGIN, MS, StoreCase, Talker, certificate, udid
 
@@ -327,10 +327,12 @@ class DamagedTests(SendCase):
     async def test_a_send_goes_on(self) -> None:
         """By mdmctl and by the API: those that can be read get it, the others are named."""
         ids = await self.fleet()
-        await self.damage(0, keys.record, "type", "Toaster", "tally", "many")
-        await self.damage(1, keys.record)
-        await self.damage(2, keys.queue)
-        await self.damage(3, keys.inventory, "OSVersion", "nonsense", "IsSupervised", "1 znonsense")
+        await self.damage(0, names.record, "type", "Toaster", "tally", "many")
+        await self.damage(1, names.record)
+        await self.damage(2, names.queue)
+        await self.damage(
+            3, names.inventory, "OSVersion", "nonsense", "IsSupervised", "1 znonsense"
+        )
         for each in ("S4", ids[4]):
             sent = await self.send("SecurityInfo", [*ids[:4], each], How(keep=True))
             errors = [reply.command_error for reply in sent.reply.status.values()]
@@ -345,9 +347,9 @@ class DamagedTests(SendCase):
     async def test_a_list_and_an_expression_go_on(self) -> None:
         """It is listed as damaged; an expression looks at all the others."""
         ids = await self.fleet()
-        await self.damage(0, keys.record, "type", "Toaster")
-        await self.damage(1, keys.record)
-        await self.damage(2, keys.inventory)
+        await self.damage(0, names.record, "type", "Toaster")
+        await self.damage(1, names.record)
+        await self.damage(2, names.inventory)
         records = await self.store.fleet.enrollments()
         self.assertEqual(
             [(str(each.enrollment), each.unreadable) for each in records],
