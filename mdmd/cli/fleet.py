@@ -41,7 +41,7 @@ async def _page_through(remote: "Remote", after: str, limit: int) -> list[dict[s
 
 def state_of(record: Mapping[str, Any]) -> str:
     """Say in a word how an enrollment is."""
-    if record["unreadable"]:
+    if record.get("unreadable"):
         return "damaged in the store"
     if not record["enabled"]:
         return "left" if record["tally"] else "new"

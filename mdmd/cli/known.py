@@ -114,7 +114,7 @@ def _report(args: argparse.Namespace) -> int:
                 fields=_FIELDS[args.what],
                 where=args.where,
                 after=after,
-                limit=20 if args.what == "apps" else 500,
+                limit=500,
             )
             after, first = page["after"], False
             for each in page["devices"]:

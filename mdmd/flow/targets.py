@@ -32,6 +32,7 @@ _OURS = frozenset(
         "supervised", "awaiting", "enrolled", "last_seen", "pending", "topic", *_NOTES,
     }
 )  # fmt: skip
+LOOK_AT_ONCE = 25  # enrollments; then devices have their turn
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
@@ -75,23 +76,23 @@ class Targets:
             go_on = str(found[-1].enrollment) if len(found) == limit else ""
         meant = [record for record in found if _is_usual(record, condition, bool(group))]
         if condition is not None:
-            fields = await self._fields(meant, condition.names())
-            meant = [
-                record
-                for record, each in zip(meant, fields, strict=True)
-                if condition.matches(each, now)
-            ]
+            meant = await self._matching(meant, condition, now)
         return Page(tuple(meant), go_on, len(found))
 
-    async def _fields(self, records: list[EnrollmentRecord], names: set[str]) -> list[Fields]:
-        ones = [record.enrollment for record in records]
-        wanted = sorted({_BEHIND.get(name, name) for name in names} - _OURS)
-        known = await self._inventory.known(ones, wanted or ("OSVersion",))
+    async def _matching(
+        self, records: list[EnrollmentRecord], condition: Condition, now: datetime
+    ) -> list[EnrollmentRecord]:
+        ones, names = [record.enrollment for record in records], condition.names()
+        wanted = sorted({_BEHIND.get(name, name) for name in names} - _OURS) or ["OSVersion"]
         groups = await self._groups.of(ones) if "group" in names else [[]] * len(ones)
-        return [
-            fields_of(record, inventory, notes, inside)
-            for record, (inventory, notes), inside in zip(records, known, groups, strict=True)
-        ]
+        found = []
+        for at in range(0, len(ones), LOOK_AT_ONCE):
+            some = slice(at, at + LOOK_AT_ONCE)
+            known = await self._inventory.known(ones[some], wanted)
+            for record, inside, each in zip(records[some], groups[some], known, strict=True):
+                if condition.matches(fields_of(record, *each, inside), now):
+                    found.append(record)
+        return found
 
 
 def _is_usual(record: EnrollmentRecord, condition: Condition | None, named: bool) -> bool:

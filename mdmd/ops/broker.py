@@ -7,11 +7,14 @@ expression has a bounded size and depth, only plain values and references are
 read, and whatever is not Perspective Broker ends the connection with one line.
 """
 
+from io import BytesIO
 from typing import Any
 
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.spread import jelly, pb
+
+from mdmd.ops.spelling import Spelled, begin_list
 
 log = Logger()
 
@@ -63,6 +66,18 @@ class Broker(pb.Broker):
             self._check_depth()
         except Exception as error:
             self._refuse(error)
+
+    def sendEncoded(self, obj: Any) -> None:
+        """Send an expression; an answer may be spelled already."""
+        if not (isinstance(obj, tuple) and obj and isinstance(obj[-1], Spelled)):
+            super().sendEncoded(obj)
+            return
+        stream = BytesIO()
+        begin_list(len(obj), stream.write)
+        for each in obj[:-1]:
+            self._encode(each, stream.write)
+        stream.write(obj[-1].content)
+        self.transport.write(stream.getvalue())
 
     def callExpressionReceived(self, obj: object) -> None:
         """Take a whole expression; the next one is counted anew."""

@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.spread import pb
@@ -33,6 +34,7 @@ from mdmd.ops.operators import Operator
 from mdmd.ops.passwords import ATTEMPTS, Attempts
 from mdmd.ops.perspective import Perspective
 from mdmd.ops.recognize import ByTLS, ByUid, Recognizes, caller_now
+from mdmd.ops.spelling import Speller
 from mdmd.ops.wire import ERRORS, PROTOCOL
 
 log = Logger()
@@ -57,8 +59,19 @@ def named(error: MdmdError) -> pb.Error:
     return _ERRORS["InternalError"](str(error))
 
 
-def answered(broker: Any, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def answered(
+    broker: Any, coroutine: Coroutine[Any, Any, Any], plain: Callable[[Any], Any] = _as_it_is
+) -> Deferred[Any]:
     """Let a call run, and its answer or refusal go to the peer."""
+
+    async def spelled() -> Any:
+        answer = await coroutine
+        speller = Speller(broker, plain, lambda: deferLater(broker.factory.reactor, 0))
+        return await speller.spell(answer)
 
     def refuse(failure: Failure) -> Failure:
         if not isinstance(failure.value, MdmdError):
@@ -66,8 +79,7 @@ def answered(broker: Any, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         # A new Failure: one that was raised carries its frames, file names and all, to the peer.
         return Failure(named(failure.value))
 
-    done = Deferred.fromCoroutine(coroutine)
-    return done.addCallbacks(broker.serialize, refuse)
+    return Deferred.fromCoroutine(spelled()).addErrback(refuse)
 
 
 def arguments(broker: Any, args: Any, kw: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -104,7 +116,8 @@ class Session(pb.Referenceable):
     def remoteMessageReceived(self, broker: Any, message: str, args: Any, kw: Any) -> Any:
         """Take one call; the name is SUBJECT.METHOD, or one of the connection's own."""
         positional, named_ones = arguments(broker, args, kw)
-        return answered(broker, self._call(message, positional, named_ones))
+        call = self._call(message, positional, named_ones)
+        return answered(broker, call, self._blobs.take_out)
 
     async def _call(self, name: str, args: list[Any], kw: dict[str, Any]) -> Any:
         blobs: dict[str, Callable[..., Any]] = {
@@ -115,7 +128,7 @@ class Session(pb.Referenceable):
         if own is not None:
             return _plainly(own, args, kw)
         args, kw = self._blobs.fill_in(args), self._blobs.fill_in(kw)
-        return self._blobs.take_out(await self._perspective.call(self._caller(), name, args, kw))
+        return await self._perspective.call(self._caller(), name, args, kw)
 
 
 class Door(pb.Referenceable):

@@ -4,15 +4,18 @@ import re
 from datetime import UTC, datetime
 
 from mdmd.errors import BadRequest
+from mdmd.flow.targets import LOOK_AT_ONCE
 from mdmd.interfaces.fleet import EnrollmentRecord
 from mdmd.interfaces.inventory import Known
 from mdmd.ops import records
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
+from mdmd.ops.spelling import weigh
 from mdmd.ops.subjects.enrollments import find, page_size
 from mdmd.ops.wire import NOTES, PAGE
 
 LONGEST_NOTE = 2000  # characters
+MOST_VALUES = 20_000  # of a page, and one device's
 _GROUP = re.compile(r"[\w.-]{1,64}")
 
 
@@ -43,16 +46,25 @@ class Inventory(Subject):
         """
         Read some fields of those that ``where`` means, a page at a time.
 
-        ``after`` in the answer goes on from there; "" says that it was all.
+        ``after`` in the answer goes on from there; "" says that it was all. A
+        page ends early when there is much in it.
         """
-        page = await self.desk.targets.page(where, self._now(), after, page_size(limit))
-        ones = [record.enrollment for record in page.records]
-        known = await self.desk.inventory.known(ones, fields or ("OSVersion",))
-        rows = [
-            _row(record, told, fields) | {"notes": notes}
-            for record, (told, notes) in zip(page.records, known, strict=True)
-        ]
-        return {"devices": rows, "after": page.after}
+        left, weight, rows = page_size(limit), 0, list[records.Record]()
+        while left > 0:
+            some = min(left, LOOK_AT_ONCE)
+            page = await self.desk.targets.page(where, self._now(), after, some)
+            ones = [record.enrollment for record in page.records]
+            known = await self.desk.inventory.known(ones, fields or ("OSVersion",))
+            for record, (told, notes) in zip(page.records, known, strict=True):
+                rows.append(_row(record, told, fields) | {"notes": notes})
+                weight += weigh(rows[-1], MOST_VALUES)
+                if weight >= MOST_VALUES:
+                    last = record is page.records[-1]
+                    return {"devices": rows, "after": page.after if last else rows[-1]["id"]}
+            left, after = left - page.looked_at, page.after
+            if not after:
+                break
+        return {"devices": rows, "after": after}
 
     @method(Role.OPERATOR, audit=("id",))
     async def note(self, caller: Caller, id: str, notes: dict[str, str]) -> Wire:
