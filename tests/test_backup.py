@@ -3,6 +3,7 @@
 import fcntl
 import io
 import json
+import os
 import plistlib
 import shutil
 import tarfile
@@ -74,6 +75,11 @@ class BackupTests(SynchronousTestCase):
             done.set()
             thread.join()
         self.assertEqual(self.file.stat().st_mode & 0o777, 0o600)
+        trace = next(
+            each for each in self.daemon.ask("audit", "--limit", "1000") if each["what"] == "backup"
+        )
+        self.assertEqual(trace["source"], f"unix uid {os.getuid()}")
+        self.assertEqual(trace["facts"], {"file": str(self.file)})
         secret = (self.daemon.state / "api.key").read_bytes().strip()
         self.assertNotIn(secret, self.file.read_bytes())
         late = self.daemon.device(UDIDS[1])
@@ -173,7 +179,7 @@ class BackupTests(SynchronousTestCase):
         done = self.mdmctl(
             "backup", f"--config={self.daemon.config}", self.passphrase, str(self.file), status=1
         )
-        self.assertIn("no snapshot", done.stderr)
+        self.assertIn("no backup", done.stderr)
         self.assertEqual([each.name for each in self.folder.iterdir()], ["passphrase"])
 
     def test_a_leftover_store(self) -> None:

@@ -71,6 +71,7 @@ def _backup(args: argparse.Namespace) -> int:
     from mdmd.cli.lines import Writer
     from mdmd.cli.sealed import recipients
     from mdmd.config import load
+    from mdmd.doctor.trace import leave_trace
     from mdmd.errors import BadRequest
 
     state, config = _state(args)
@@ -82,10 +83,12 @@ def _backup(args: argparse.Namespace) -> int:
             "with yours; `mdmctl export` writes the enrollments into a file"
         )
     to = recipients(args)
+    socket = state / "store" / "store.sock"
+    leave_trace(socket, "backup", file=str(args.file.absolute())[:500])
     with tempfile.TemporaryFile(dir=args.file.parent) as snapshot:
         from mdmd.cli.snapshot import take_snapshot
 
-        size = take_snapshot(state / "store" / "store.sock", snapshot)
+        size = take_snapshot(socket, snapshot)
         snapshot.seek(0)
         with Writer(args.file, to) as writer:
             files = _write(writer, _files(state, args.file.absolute()), state, config, snapshot)

@@ -1,0 +1,32 @@
+"""A trace in the audit of what is done to the store past the daemon."""
+
+import os
+import pwd
+from pathlib import Path
+
+from mdmd.doctor.redis import Client
+from mdmd.errors import StoreUnavailable
+from mdmd.store.address import Address
+from mdmd.store.audit import spelled
+
+
+def leave_trace(socket: Path, what: str, **facts: str) -> None:
+    """
+    Write into the audit what this unix user does with the embedded store itself.
+
+    :param socket: the store's.
+    :raises StoreUnavailable: it does not answer; then nothing should be done either.
+    """
+    uid = os.getuid()
+    try:
+        who = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        who = "unknown"
+    try:
+        client = Client(Address("unix", path=str(socket)))
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"no {what}: {error}") from None
+    try:
+        client.ask(*spelled(who, f"unix uid {uid}", what, (), facts, "ok"))
+    finally:
+        client.close()
