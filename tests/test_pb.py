@@ -48,6 +48,7 @@ class Served(TestCase):
         port = await endpoint.listen(self.doors.unix)
         self.addCleanup(port.stopListening)
         self.addCleanup(self.doors.close)
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.desk.refusals.close()))
 
     async def enter(self) -> Remote:
         """Connect as mdmctl does."""
@@ -96,6 +97,8 @@ class DoorTests(Served):
         write_operators(self.folder / "operators.json", me={"role": "admin", "uid": ME + 1})
         error = await self.refused(connect(self.folder / "mdmd.sock"), NotAllowed)
         self.assertIn(f"--uid {ME}", str(error))
+        (entry,) = self.desk.audit.entries
+        self.assertEqual((entry.source, entry.facts["by"]), (f"unix uid {ME}", "uid"))
 
     async def test_an_unusable_operators_file_lets_nobody_in(self) -> None:
         """The log says what is wrong with it, the caller only that it is."""
@@ -372,6 +375,27 @@ class RoleTests(SynchronousTestCase):
             if audited and least > Role.VIEWER:
                 self.assertEqual(lines[1].outcome, "NotAllowed")
                 self.assertEqual((lines[1].who, lines[1].source), ("some viewer", "unix uid 1"))
+
+    def test_the_audit_names_enrollments(self) -> None:
+        """Whatever was typed: a serial number may be another device's tomorrow."""
+        self.desk.fleet.happen("mdm.Connect", MAC)
+        self.desk.fleet.happen("mdm.Connect", PHONE)
+        for name, arguments in (
+            ("push.send", {"ids": ["C02XL0THJGH5"]}),
+            ("pins.show", {"id": "C02XL0THJGH5"}),
+            ("queue.clear", {"id": "C02XL0THJGH5"}),
+            ("commands.send", {"ids": ["C02XL0THJGH5"], "request_type": "SecurityInfo"}),
+            ("commands.clear_passcode", {"ids": ["C02XL0THJGH5"]}),
+            ("groups.add", {"name": "sales", "ids": ["C02XL0THJGH5"]}),
+            ("inventory.note", {"id": "C02XL0THJGH5", "notes": {"owner": "Jane"}}),
+        ):
+            self.assertTrue(self.allowed(Role.ADMIN, name, arguments))
+            self.assertEqual(self.desk.audit.entries[-1].enrollments, (MAC,), name)
+        self.allowed(Role.VIEWER, "pins.show", {"id": "C02XL0THJGH5"})
+        self.assertEqual(self.desk.audit.entries[-1].enrollments, ("C02XL0THJGH5",))
+        self.allowed(Role.ADMIN, "events.raw", {"limit": 1})
+        entry = self.desk.audit.entries[-1]
+        self.assertEqual((entry.enrollments, entry.facts["messages"]), ((MAC,), "1"))
 
     def test_the_audit_has_no_keys_of_commands(self) -> None:
         """A PIN in a command's keys is not in the audit."""

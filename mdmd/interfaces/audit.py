@@ -1,5 +1,6 @@
 """The record of what operators did."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import attrs
@@ -18,6 +19,16 @@ class AuditEntry:
     id: str = ""  # the stream's id, "ms-n"; "" until written
 
 
+def on_some(enrollments: Iterable[str], most: int = 20) -> tuple[tuple[str, ...], dict[str, str]]:
+    """
+    Name those that a page of many was about: each once, the first ones only.
+
+    :return: whom an entry names, and how many it was if that is not all of them.
+    """
+    every = tuple(dict.fromkeys(each for each in enrollments if each))
+    return every[:most], {} if len(every) <= most else {"enrollments": str(len(every))}
+
+
 class IAudit(Protocol):
     """The append-only record of what operators did."""
 
@@ -26,3 +37,17 @@ class IAudit(Protocol):
 
     async def read(self, before: str = "+", limit: int = 100) -> list[AuditEntry]:
         """Read the newest entries that are older than the id ``before``, newest first."""
+
+
+class IRefusals(Protocol):
+    """The record of those who were not let in; bounded, whoever knocks and however often."""
+
+    def note(self, source: str, by: str, reason: str, name: str = "") -> None:
+        """
+        Count one failed log-in.
+
+        :param source: as :class:`AuditEntry` has it.
+        :param by: what was shown: ``password``, ``certificate``, ``uid``, ``SSH key``, ``API key``.
+        :param reason: why it was refused; nothing that was shown is in it.
+        :param name: who they said they are.
+        """

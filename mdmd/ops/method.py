@@ -14,11 +14,12 @@ The annotations are held against what arrives; see :mod:`mdmd.ops.perspective`.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from mdmd.interfaces.audit import on_some
 from mdmd.ops.operators import Role
 
 if TYPE_CHECKING:
@@ -38,12 +39,21 @@ class Caller:
     :ivar source: from where, as the audit tells it: ``unix uid 0``, ``tls 192.0.2.1``,
         ``ssh 192.0.2.1``.
     :ivar noted: what a method adds to the audit's entry of this call.
+    :ivar on: the ids of the enrollments that the call turned out to be about; while
+        there are none, the entry has what was typed.
     """
 
     name: str
     role: Role
     source: str
     noted: dict[str, str] = attrs.field(factory=dict, eq=False)
+    on: list[str] = attrs.field(factory=list, eq=False)
+
+    def note_page(self, enrollments: Iterable[str], **facts: str) -> None:
+        """Note whom a page is about, the first ones by name, and what is said of it."""
+        named, more = on_some(enrollments)
+        self.on.extend(named)
+        self.noted.update(facts | more)
 
 
 @attrs.frozen

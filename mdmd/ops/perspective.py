@@ -88,7 +88,7 @@ class Perspective:
         method = self.methods.get(name)
         if method is None:
             raise BadRequest(f"no method {name[:80]!r}; status.methods lists them")
-        caller = attrs.evolve(caller, noted={})
+        caller = attrs.evolve(caller, noted={}, on=[])
         arguments = _bind(method, args, kw)
         try:
             needed = method.declared.role_for(arguments)
@@ -190,10 +190,11 @@ def _entry(
     caller: Caller, method: Method, arguments: Mapping[str, Wire], outcome: str
 ) -> AuditEntry:
     kept = {name: arguments[name] for name in method.declared.audit or () if name in arguments}
-    enrollments: list[str] = []
+    typed: list[str] = []
     for name in ("id", "ids"):
         value = kept.pop(name, [])
-        enrollments += [value] if isinstance(value, str) else value
+        typed += [value] if isinstance(value, str) else value
+    enrollments = caller.on or typed
     facts = {
         name: str(value)[:_AUDITED]
         for name, value in {**kept, **caller.noted}.items()

@@ -77,7 +77,7 @@ class Ca(Subject):
     @method(Role.OPERATOR, audit=("id",))
     async def renew(self, caller: Caller, id: str) -> Wire:
         """Let a device renew its identity now; the answer is the command's UUID."""
-        return await _there(self.desk.renew).begin(await find(self.desk, id))
+        return await _there(self.desk.renew).begin(await find(self.desk, id, caller))
 
     async def _find(self, text: str) -> IssuedCertificate:
         if text and set(text.lower()) <= _HEX:

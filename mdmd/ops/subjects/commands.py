@@ -147,6 +147,7 @@ class Commands(Subject):
                 why = "its unlock token is damaged in the store"
             if one is None or token is None:
                 failed = TargetReply(command_error=why)
+                caller.on.append(typed if one is None else str(one))
                 status[typed] = {"id": typed, **attrs.asdict(failed)}
                 continue
             command = build_command("ClearPasscode", {"UnlockToken": token})
@@ -158,6 +159,7 @@ class Commands(Subject):
         caller.noted["request_type"] = command.request_type
         caller.noted["command_uuid"] = command.uuid
         sent = await self.desk.sender.send(command, typed, how)
+        caller.on.extend(sent.ids.get(each, each) for each in sent.reply.status)
         warnings = {name: list(each) for name, each in sent.warnings.items()}
         told = {**_by_typed(sent.reply, sent.ids), "warnings": warnings}
         for name, uuid in sent.uuids.items():

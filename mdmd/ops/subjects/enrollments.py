@@ -13,15 +13,18 @@ from mdmd.ops.wire import LARGEST_PAGE, LARGEST_RECORDS, PAGE
 _STREAM_ID = re.compile(r"[0-9]{1,19}(?:-[0-9]{1,19})?", re.ASCII)
 
 
-async def find(desk: Desk, text: str) -> EnrollmentID:
+async def find(desk: Desk, text: str, caller: Caller | None = None) -> EnrollmentID:
     """
     Find an enrollment by its id or its device's serial number.
 
+    :param caller: whose call is about it, for the audit.
     :raises NotHere: there is none.
     """
     found = await desk.fleet.find(text.strip())
     if found is None:
         raise NotHere(f"no enrollment and no serial number is {text.strip()[:80]!r}")
+    if caller is not None:
+        caller.on.append(str(found))
     return found
 
 

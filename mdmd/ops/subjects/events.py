@@ -34,6 +34,10 @@ class Events(Subject):
     async def raw(self, caller: Caller, after: str = "0", limit: int = PAGE) -> Wire:
         """Read events with the messages as they came; there are tokens in them."""
         found = await self.desk.fleet.events(stream_id(after), page_size(limit))
+        told = [each for each in found if each.raw]
+        if told:
+            page = {"messages": str(len(told)), "first": told[0].id, "last": told[-1].id}
+            caller.note_page((each.enrollment for each in told), **page)
         return [records.event(each, raw=True) for each in found]
 
     @method(Role.VIEWER)

@@ -74,7 +74,7 @@ class Inventory(Subject):
                 raise BadRequest(f"there is no field {name[:40]!a}; there are {', '.join(NOTES)}")
             if not isinstance(text, str) or len(text) > LONGEST_NOTE:
                 raise BadRequest(f"{name} is expected to be a text of at most {LONGEST_NOTE}")
-        await self.desk.inventory.note(await find(self.desk, id), notes)
+        await self.desk.inventory.note(await find(self.desk, id, caller), notes)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.desk.now() / 1000, UTC)
@@ -98,7 +98,7 @@ class Pins(Subject):
     @method(Role.ADMIN, audit=("id",))
     async def show(self, caller: Caller, id: str) -> Wire:
         """Read the PINs that a device was sent, newest first."""
-        pins = await self.desk.inventory.pins(await find(self.desk, id))
+        pins = await self.desk.inventory.pins(await find(self.desk, id, caller))
         return [
             {"uuid": each.uuid, "request_type": each.request_type, "pin": each.pin, "at": each.at}
             for each in pins
@@ -150,19 +150,20 @@ class Groups(Subject):
     @method(Role.OPERATOR, audit=("name", "ids"))
     async def add(self, caller: Caller, name: str, ids: list[str]) -> Wire:
         """Put enrollments into a group, say how many are new in it and which are unknown."""
-        return await self._change(name, ids, add=True)
+        return await self._change(caller, name, ids, add=True)
 
     @method(Role.OPERATOR, audit=("name", "ids"))
     async def remove(self, caller: Caller, name: str, ids: list[str]) -> Wire:
         """Take enrollments out of a group, say how many were in it and which are unknown."""
-        return await self._change(name, ids, add=False)
+        return await self._change(caller, name, ids, add=False)
 
-    async def _change(self, name: str, ids: list[str], add: bool) -> Wire:
+    async def _change(self, caller: Caller, name: str, ids: list[str], add: bool) -> Wire:
         change = self.desk.groups.add if add else self.desk.groups.remove
         records = await self.desk.fleet.find_all(ids)
         known = [record.enrollment for record in records if record is not None]
         count = await change(_group(name), known)
         unknown = [id for id, record in zip(ids, records, strict=True) if record is None]
+        caller.on.extend([*map(str, known), *unknown])
         return {"changed": count, "unknown": unknown}
 
 

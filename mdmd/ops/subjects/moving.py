@@ -28,6 +28,9 @@ class Moving(Subject):
         if not 1 <= limit <= MOVED_AT_ONCE:
             raise BadRequest(f"limit is expected to be 1 to {MOVED_AT_ONCE}")
         records, following = await self._it().devices(after, limit)
+        ids = [str(each["id"]) for each in records]
+        if ids:
+            caller.note_page(ids, first=ids[0], last=ids[-1])
         return {"records": records, "next": following}
 
     @method(Role.ADMIN, audit=("uuids",))
@@ -51,6 +54,7 @@ class Moving(Subject):
     ) -> Wire:
         """Write records; for each ``new``, ``same``, or the name of an error and its text."""
         outcomes: list[Wire] = []
+        caller.note_page(str(each.get("id", "")) for each in records[:MOVED_AT_ONCE])
         # One kind after the other, for devices need their commands; devices at the same time, for
         # each waits for the store's disk.
         for _, some in groupby(records[:MOVED_AT_ONCE], key=lambda each: each.get("kind")):

@@ -14,6 +14,7 @@ class Push(Subject):
     async def send(self, caller: Caller, ids: list[str]) -> Wire:
         """Push to each of ``ids`` (or serial numbers) now, say what became of each."""
         found = await targets(self.desk, ids)
+        caller.on.extend(found.values())
         return as_typed(await self.desk.enqueuer.push(list(found.values())), found)
 
     @method(Role.VIEWER)

@@ -27,12 +27,12 @@ class Queue(Subject):
     @method(Role.OPERATOR, audit=("id", "uuid"))
     async def cancel(self, caller: Caller, id: str, uuid: str) -> Wire:
         """Take one command out; ``attempts`` in the answer says whether it was ever sent."""
-        return records.queued(await self.desk.fleet.cancel(await find(self.desk, id), uuid))
+        return records.queued(await self.desk.fleet.cancel(await find(self.desk, id, caller), uuid))
 
     @method(Role.OPERATOR, audit=("id",))
     async def clear(self, caller: Caller, id: str) -> Wire:
         """Take all commands out, say how many."""
-        return await self.desk.fleet.clear(await find(self.desk, id))
+        return await self.desk.fleet.clear(await find(self.desk, id, caller))
 
     @method(Role.OPERATOR, audit=("id", "uuid"))
     async def requeue(self, caller: Caller, id: str, uuid: str) -> Wire:
@@ -43,7 +43,7 @@ class Queue(Subject):
         one ends as ``cancelled``. ``attempts`` in the answer are those of the
         old one: if it was sent, the device may have done it already.
         """
-        one = await find(self.desk, id)
+        one = await find(self.desk, id, caller)
         old = await self.desk.fleet.command(uuid)
         line = next((each for each in await self.desk.fleet.queue(one) if each.uuid == uuid), None)
         if old is None or line is None:
@@ -72,7 +72,7 @@ class Results(Subject):
     @method(Role.VIEWER)
     async def get(self, caller: Caller, id: str, uuid: str) -> Wire:
         """Read the newest result of one command with the report, if no secret can be in it."""
-        found = await self._one(id, uuid)
+        found = await self._one(caller, id, uuid)
         if records.is_secret(found):
             raise NotAllowed("there is a secret in this report: results.secret reads it")
         return records.result(found, raw=True)
@@ -80,10 +80,13 @@ class Results(Subject):
     @method(Role.ADMIN, audit=("id", "uuid"))
     async def secret(self, caller: Caller, id: str, uuid: str) -> Wire:
         """Read the newest result of one command with the report, whatever is in it."""
-        return records.result(await self._one(id, uuid), raw=True)
+        found = await self._one(caller, id, uuid)
+        caller.noted["request_type"] = found.request_type
+        return records.result(found, raw=True)
 
-    async def _one(self, id: str, uuid: str) -> Result:
-        for each in await self.desk.fleet.results(await find(self.desk, id), _MOST_RESULTS):
+    async def _one(self, caller: Caller, id: str, uuid: str) -> Result:
+        one = await find(self.desk, id, caller)
+        for each in await self.desk.fleet.results(one, _MOST_RESULTS):
             if each.uuid == uuid:
                 return each
         raise NotHere("no result of this command is kept")
