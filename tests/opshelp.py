@@ -25,6 +25,7 @@ from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.ops.desk import Desk
 from mdmd.ops.operators import Operators
+from mdmd.ops.refusals import Refusals
 from mdmd.ops.tail import Tail
 
 MAC, PHONE = "MAC-1", "PHONE-1"
@@ -283,6 +284,7 @@ def make_desk(operators: Path, fleet: FakeFleet | None = None, clock: Any = reac
     fleet = fleet or FakeFleet()
     waker = FakeWaker(fleet)
     inventory, groups = FakeInventory(), FakeGroups()
+    audit = FakeAudit()
     enqueuer = Enqueuer(fleet, waker, Pins(inventory, lambda: NOW))
     return Desk(
         fleet=fleet,
@@ -290,7 +292,7 @@ def make_desk(operators: Path, fleet: FakeFleet | None = None, clock: Any = reac
         enqueuer=enqueuer,
         certificates=FakeCertificates(),
         operators=Operators(operators),
-        audit=FakeAudit(),
+        audit=audit,
         tail=Tail(fleet, clock),
         clock=clock,
         sender=Sender(fleet, inventory, enqueuer),
@@ -299,6 +301,7 @@ def make_desk(operators: Path, fleet: FakeFleet | None = None, clock: Any = reac
         groups=groups,
         version="1.2.3",
         push_status=push_status,
+        refusals=Refusals(audit, clock),
     )
 
 

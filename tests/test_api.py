@@ -179,12 +179,25 @@ class FakeAudit:
 
     def __init__(self) -> None:
         self.entries: list[AuditEntry] = []
+        self.fails = False
 
     async def write(self, entry: AuditEntry) -> None:
+        if self.fails:
+            raise StoreUnavailable("away")
         self.entries.append(entry)
 
     async def read(self, before: str = "+", limit: int = 100) -> list[AuditEntry]:
         return self.entries
+
+
+class FakeRefusals:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, str, str, str]] = []
+
+    def note(self, source: str, by: str, reason: str, name: str = "") -> None:
+        self.noted.append((source, by, reason, name))
 
 
 class APITests(SynchronousTestCase):
@@ -199,6 +212,7 @@ class APITests(SynchronousTestCase):
         self.unlocked: list[dict[str, str]] = []
         self.feed = FakeFeed()
         self.audit = FakeAudit()
+        self.refusals = FakeRefusals()
         self.site = self.make(KEY)
 
     def make(self, key: str) -> Any:
@@ -214,6 +228,7 @@ class APITests(SynchronousTestCase):
             self._unlock,
             self.feed,
             self.audit,
+            refusals=self.refusals,
         )
 
     async def _unlock(self, form: Mapping[str, str]) -> tuple[int, str, bytes]:
@@ -743,6 +758,60 @@ class AuditTests(APITests):
         self.assertEqual((entry.what, entry.enrollments), ("api.enqueue", ("U-1", "U-2")))
         self.assertTrue(entry.source.startswith("api "))
         self.assertEqual((entry.facts["command_uuid"], entry.outcome), ("C-1", "ok"))
+
+    def test_reads_of_messages_are_audited(self) -> None:
+        """Reports and check-ins as they came may have secrets in them; one entry a request."""
+        self.ask("GET", "/v1/results/U-1")
+        self.ask("GET", "/v1/results/U-1/C-1")
+        self.fleet.stream.append(attrs.evolve(event(3), raw=b"", enrollment="U-2"))
+        self.ask("GET", "/v1/events?raw=1&wait=1")
+        self.assertEqual(
+            [(each.who, each.what, each.enrollments, each.facts) for each in self.audit.entries],
+            [
+                ("API key nanomdm", "api.results", ("U-1",), {"results": "1"}),
+                (
+                    *("API key nanomdm", "api.result", ("U-1",)),
+                    {"uuid": "C-1", "request_type": "DeviceLock"},
+                ),
+                (
+                    *("API key nanomdm", "api.events", ("U-1",)),
+                    {"messages": "2", "first": "1-0", "last": "2-0"},
+                ),
+            ],
+        )
+
+    def test_pages_without_messages_leave_no_entry(self) -> None:
+        """Neither plain events, nor a wait that brings nothing, nor what is not there."""
+        self.ask("GET", "/v1/events")
+        self.ask("GET", "/v1/events?raw=1&after=9")
+        self.assertEqual(self.ask("GET", "/v1/results/U-1/C-2")[0], 404)
+        self.assertEqual(self.audit.entries, [])
+
+    def test_a_page_of_many_is_a_small_entry(self) -> None:
+        """A few are named, the others counted; the ids of the events say which."""
+        self.fleet.stream = [event(n, enrollment=f"U-{n}") for n in range(1, 9)] * 10
+        self.fleet.stream += [event(9, enrollment=f"V-{n}") for n in range(40)]
+        self.ask("GET", "/v1/events?raw=1&limit=1000")
+        (entry,) = self.audit.entries
+        self.assertEqual((len(entry.enrollments), entry.facts["enrollments"]), (20, "48"))
+
+    def test_no_secret_without_a_trace(self) -> None:
+        """If the audit can't be written, the messages don't go out."""
+        self.audit.fails = True
+        status, body = self.ask("GET", "/v1/events?raw=1")
+        self.assertEqual((status, body), (503, {"error": "try again later"}))
+
+    def test_wrong_keys_are_noted(self) -> None:
+        """Who they say they are and from where; never what was shown, wherever it stood."""
+        self.ask("GET", "/v1/queue/U-1", auth=("anna\n", "gue55"))
+        self.ask("GET", "/v1/queue/U-1", auth=(KEY, ""))
+        self.ask("GET", "/v1/queue/U-1", auth=None)
+        self.assertEqual(len(self.refusals.noted), 2)
+        source, by, reason, name = self.refusals.noted[0]
+        self.assertTrue(source.startswith("api "))
+        self.assertEqual((by, reason, name), ("API key", "unauthorized", "anna?"))
+        self.assertNotIn("gue55", repr(self.refusals.noted))
+        self.assertNotIn(KEY, repr(self.refusals.noted))
 
     def test_refused_acts_are_audited(self) -> None:
         """With the name of the error."""

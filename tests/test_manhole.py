@@ -183,6 +183,9 @@ class AdmissionTests(ManholeCase):
         self.assertEqual(done.returncode, 255)
         self.assertIn("Permission denied (publickey)", done.stderr)
         self.log_has("the manhole is for admins; eve is viewer")
+        logins = [each for each in self.audit() if each["what"] == "login"]
+        self.assertEqual(logins[-1]["source"], "ssh 127.0.0.1")
+        self.assertIn(logins[-1]["facts"]["by"], ("SSH key", "SSH, no key"))
 
     def test_no_passwords(self) -> None:
         """Only public keys are offered."""

@@ -151,6 +151,7 @@ class TLSTests(TestCase):
         port = await endpoint.listen(self.doors.tls)
         self.addCleanup(port.stopListening)
         self.addCleanup(self.doors.close)
+        self.addCleanup(lambda: Deferred.fromCoroutine(desk.refusals.close()))
         self.port = port.getHost().port
 
     def file(self, name: str, content: bytes) -> Path:
@@ -204,6 +205,10 @@ class TLSTests(TestCase):
             )
         }
         self.assertEqual(said, {"mdmd.errors.NotAllowed: wrong name or password"})
+        (entry,) = self.desk.audit.entries  # the others are counted
+        self.assertEqual((entry.source, entry.what), ("tls 127.0.0.1", "login"))
+        self.assertEqual((entry.facts["by"], entry.facts["name"]), ("password", "eve"))
+        self.assertNotIn("'wrong'", repr(entry))
 
     async def test_attempts_are_limited(self) -> None:
         """After five wrong ones even the right one has to wait, on a new connection too."""
@@ -220,6 +225,7 @@ class TLSTests(TestCase):
         pair = ssl.PrivateCertificate.loadPEM(certificate_pem(certificate) + key_pem(key))
         said = await self.refused((await self.door(pair)).callRemote("enter", 1))
         self.assertIn("no operator has this client certificate", said)
+        self.assertEqual(self.desk.audit.entries[-1].facts["by"], "certificate")
         digest = fingerprint(pair.digest("sha256").decode())
         self.desk.operators.change("eve", certificates=(digest,))
         session = await (await self.door(pair)).callRemote("enter", 1)

@@ -38,6 +38,7 @@ from mdmd.flow.targets import Targets
 from mdmd.ops.desk import Desk
 from mdmd.ops.figures import Figures
 from mdmd.ops.metrics import Metrics
+from mdmd.ops.refusals import Refusals
 from mdmd.ops.tail import Tail
 from mdmd.store.feed import Feed
 from mdmd.store.store import Store
@@ -83,6 +84,8 @@ async def serve(
     await follow_events(
         reactor, stack, config, parts.blueprints, store, pushing.waker, enqueuer, sender
     )
+    refusals = Refusals(store.audit, reactor)
+    stack.push_async_callback(refusals.close)
     shelf = Shelf(config.apps.folder, config.mdmd.public_url, lambda: int(reactor.seconds() * 1000))
     desk = attrs.evolve(
         _desk(reactor, parts, store, pushing, enrolling, enqueuer, sender),
@@ -92,10 +95,11 @@ async def serve(
         set_log_level=set_level,
         figures=figures.now,
         shelf=shelf,
+        refusals=refusals,
     )
     await serve_operators(reactor, stack, config, desk, figures)
     metrics = begin_measuring(reactor, stack, config, parts, store, pushing, webhooks)
-    api = _api(reactor, config, parts, store, enqueuer, feed, metrics, sender)
+    api = _api(reactor, config, parts, store, enqueuer, feed, metrics, sender, refusals)
     await open_site(reactor, stack, "api", config.api.listen, api, parts.api_tls)
     stack.callback(feed.release)  # those who wait for events are answered, not waited for
     rounds = Rounds(reactor, "renewals", _RENEWALS, enrolling.renew.work)
@@ -170,6 +174,7 @@ def _api(
     feed: Feed,
     metrics: Metrics,
     sender: Sender,
+    refusals: Refusals,
 ) -> LimitedSite:
     return make_api(
         parts.api_key,
@@ -185,4 +190,5 @@ def _api(
         store.audit,
         metrics.text,
         sender=sender,
+        refusals=refusals,
     )

@@ -11,7 +11,7 @@ from mdmd.flow.renew import Renew
 from mdmd.flow.send import Sender
 from mdmd.flow.targets import Targets
 from mdmd.interfaces.apps import IShelf
-from mdmd.interfaces.audit import IAudit
+from mdmd.interfaces.audit import IAudit, IRefusals
 from mdmd.interfaces.certificates import IIdentities
 from mdmd.interfaces.fleet import IFleet
 from mdmd.interfaces.inventory import IGroups, IInventory
@@ -47,6 +47,7 @@ class Desk:
         raises ValueError for what it does not know.
     :ivar inside: what else the manhole knows by name.
     :ivar push_status: how this daemon's pushes are, for ``push.status``.
+    :ivar refusals: is told of each failed log-in.
     :ivar figures: what the daemon knows of itself right now, for ``status.get``.
     """
 
@@ -73,6 +74,7 @@ class Desk:
     renew: Renew | None = None
     figures: Callable[[], Mapping[str, object]] = _nothing
     push_status: Callable[[], Awaitable[Mapping[str, object]]] = _no_status
+    refusals: IRefusals | None = None
 
     def now(self) -> int:
         """Milliseconds since the epoch."""

@@ -14,7 +14,8 @@ methods are those of :mod:`mdmd.ops.perspective`. The whole story is in docs/pb.
 """
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -152,24 +153,37 @@ class Door(pb.Referenceable):
         except ConfigError as error:
             log.error("the operators file can't be used: {reason}", reason=str(error))
             raise InternalError("the operators file can't be used; the log says why") from None
-        except NotAllowed as error:
-            peer = self._broker.transport.getPeer()
-            log.warn("an operator was turned away: {reason} ({peer})", reason=error, peer=peer)
-            raise
 
     async def enter(self, version: int) -> Session:
         """Let in whoever the connection itself says it is."""
         _check_version(version)
-        return self._broker.let_in(*self._recognizes.by_transport(self._broker.transport))
+        with self._noting(self._recognizes.by):
+            return self._broker.let_in(*self._recognizes.by_transport(self._broker.transport))
 
     async def login(self, version: int, name: str, password: str) -> Session:
         """Let in by name and password."""
         _check_version(version)
         if not isinstance(name, str) or not isinstance(password, str):
             raise BadRequest("name and password are texts")
-        self._broker.count_attempt()
-        who = await self._recognizes.by_password(self._broker.transport, name, password)
-        return self._broker.let_in(*who)
+        with self._noting("password", name):
+            self._broker.count_attempt()
+            who = await self._recognizes.by_password(self._broker.transport, name, password)
+            return self._broker.let_in(*who)
+
+    @contextmanager
+    def _noting(self, by: str, name: str = "") -> Iterator[None]:
+        """Note it when somebody is turned away."""
+        source = self._recognizes.source(self._broker.transport)
+        try:
+            yield
+        except NotAllowed as error:
+            log.warn(
+                "an operator was turned away: {reason} ({source})", reason=error, source=source
+            )
+            refusals = self._broker.factory.perspective.desk.refusals
+            if refusals is not None:
+                refusals.note(source, by, str(error), name)
+            raise
 
 
 def _plainly(function: Callable[..., Any], args: list[Any], kw: dict[str, Any]) -> Any:

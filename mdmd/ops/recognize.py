@@ -16,6 +16,13 @@ from mdmd.ops.passwords import Attempts, log_in
 class Recognizes(Protocol):
     """Says who is at the other end of a connection, and where they come from."""
 
+    @property
+    def by(self) -> str:
+        """Say what :meth:`by_transport` goes by."""
+
+    def source(self, transport: Any) -> str:
+        """Say where they come from, as the audit tells it."""
+
     def by_transport(self, transport: Any) -> tuple[Operator, str]:
         """
         Go by what the transport knows.
@@ -48,11 +55,15 @@ class ByUid:
     """On a unix socket the kernel says who calls."""
 
     operators: Operators
+    by: str = "uid"
+
+    def source(self, transport: Any) -> str:
+        """Say which uid it is."""
+        return f"unix uid {peer_uid(transport.socket)}"
 
     def by_transport(self, transport: Any) -> tuple[Operator, str]:
         """Go by the peer's uid."""
-        uid = peer_uid(transport.socket)
-        return self.operators.by_uid(uid), f"unix uid {uid}"
+        return self.operators.by_uid(peer_uid(transport.socket)), self.source(transport)
 
     async def by_password(self, transport: Any, name: str, password: str) -> tuple[Operator, str]:
         """Refuse: a password has no business here."""
@@ -65,6 +76,7 @@ class ByTLS:
 
     operators: Operators
     attempts: Attempts
+    by: str = "certificate"
 
     def by_transport(self, transport: Any) -> tuple[Operator, str]:
         """Go by the fingerprint of the client certificate."""
@@ -72,16 +84,17 @@ class ByTLS:
         if certificate is None:
             raise NotAllowed("no client certificate: login(version, name, password)")
         fingerprint = certificate.to_cryptography().fingerprint(SHA256()).hex()
-        return self.operators.by_certificate(fingerprint), self._source(transport)
+        return self.operators.by_certificate(fingerprint), self.source(transport)
 
     async def by_password(self, transport: Any, name: str, password: str) -> tuple[Operator, str]:
         """Go by name and password."""
         if not (hasattr(transport, "getPeerCertificate") or _on_this_machine(transport)):
             raise NotAllowed("a password is taken over TLS only")
-        source = self._source(transport)
+        source = self.source(transport)
         return await log_in(self.operators, self.attempts, name, password, source), source
 
-    def _source(self, transport: Any) -> str:
+    def source(self, transport: Any) -> str:
+        """Say which address it is."""
         return f"tls {getattr(transport.getPeer(), 'host', '-')}"
 
 

@@ -23,7 +23,7 @@ from mdmd.flow.enqueue import Reply
 from mdmd.flow.migrate import Migration
 from mdmd.flow.pushcert import install
 from mdmd.flow.send import How, Sent
-from mdmd.interfaces.audit import IAudit
+from mdmd.interfaces.audit import IAudit, IRefusals
 from mdmd.interfaces.fleet import Event, IFleet, Policy
 from mdmd.interfaces.push import IPushCertificates
 from mdmd.interfaces.webhooks import IFeed
@@ -204,6 +204,8 @@ class Api:
     async def results(self, call: Call) -> Answer:
         """List the newest results."""
         results = await self._fleet.results(call.enrollment(), call.limit())
+        if any(each.raw for each in results):
+            call.note_secret([str(call.enrollment())], results=str(len(results)))
         return json_answer({"results": [api_json.result(each) for each in results]})
 
     async def result(self, call: Call) -> Answer:
@@ -211,6 +213,7 @@ class Api:
         results = await self._fleet.results(call.enrollment(), _ALL_RESULTS)
         for each in results:
             if each.uuid == call.path["uuid"]:
+                call.note_secret([str(call.enrollment())], request_type=each.request_type)
                 return json_answer(api_json.result(each))
         raise NotHere("no result of this command")
 
@@ -233,7 +236,10 @@ class Api:
             if events or left <= 0 or not await self._feed.wait(reached, left):
                 break
             after = reached
-        told = [api_json.event(each, raw=call.flag("raw")) for each in events]
+        raw = call.flag("raw")
+        if raw:
+            _note_messages(call, events)
+        told = [api_json.event(each, raw=raw) for each in events]
         return json_answer({"events": told, "next": reached})
 
     async def _wanted(self, call: Call, after: str, limit: int) -> tuple[list[Event], str]:
@@ -269,6 +275,14 @@ class Api:
         return Answer(body, content_type, status)
 
 
+def _note_messages(call: Call, events: list[Event]) -> None:
+    """Note which events' messages go out; some have none, such as Idle."""
+    told = [each for each in events if each.raw]
+    if told:
+        page = {"messages": str(len(told)), "first": told[0].id, "last": told[-1].id}
+        call.note_secret((each.enrollment for each in told), **page)
+
+
 def _check(command: Command) -> None:
     """
     Hold a command against the catalogue.
@@ -294,9 +308,9 @@ ROUTES = (
     Route(("GET",), "/v1/queue/{id}", Api.queue),
     Route(("DELETE",), "/v1/queue/{id}", Api.clear_queue, act="api.clear_queue"),
     Route(("DELETE",), "/v1/queue/{id}/{uuid}", Api.cancel, act="api.cancel"),
-    Route(("GET",), "/v1/results/{id}", Api.results),
-    Route(("GET",), "/v1/results/{id}/{uuid}", Api.result),
-    Route(("GET",), "/v1/events", Api.events),
+    Route(("GET",), "/v1/results/{id}", Api.results, reads="api.results"),
+    Route(("GET",), "/v1/results/{id}/{uuid}", Api.result, reads="api.result"),
+    Route(("GET",), "/v1/events", Api.events, reads="api.events"),
     Route(("POST",), "/v1/escrowkeyunlock", Api.escrow_key_unlock, act="api.escrowkeyunlock"),
     Route(("PUT", "POST"), "/migration", Api.migrate, act="api.migrate"),
 )
@@ -318,6 +332,7 @@ def make_api(
     limits: Limits | None = None,
     jitter: Callable[[], float] = random.random,
     sender: Sends | None = None,
+    refusals: IRefusals | None = None,
 ) -> LimitedSite:
     """
     Make the API's site.
@@ -325,7 +340,8 @@ def make_api(
     :param api_key: the password of everybody; an empty one lets nobody in.
     :param ping: raises StoreUnavailable when the store does not answer.
     :param clock: the reactor; its seconds are those since the epoch.
-    :param audit: is told of each act, None: nobody is.
+    :param audit: is told of each act and each read of a secret, None: nobody is.
+    :param refusals: is told of each wrong key.
     :param metrics: gives everything counted in Prometheus' text format.
     :param sender: holds a strict command against what is known of each device;
         None: only against what Apple says of the command.
@@ -335,7 +351,7 @@ def make_api(
         *(fleet, enqueuer, certificates, ping, version, clock, migration, unlock, feed),
         *(metrics, sender),
     )
-    leaf = ApiLeaf(ROUTES, api, api_key, clock, Edge(clock, jitter, spell_error), audit)
+    leaf = ApiLeaf(ROUTES, api, api_key, clock, Edge(clock, jitter, spell_error), audit, refusals)
     return LimitedSite(leaf, clock, limits or Limits(body=16 << 20, line=_LINE))
 
 

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote_to_bytes
 
 import attrs
 
 from mdmd.errors import BadRequest, NotHere
+from mdmd.interfaces.audit import on_some
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.web.respond import Answer
 
@@ -26,6 +27,19 @@ _EVENT_ID = re.compile("[0-9]{1,18}(-[0-9]{1,18})?", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 
 
+@attrs.define
+class Noted:
+    """
+    What an answer has in it that the audit is to know of.
+
+    :ivar is_secret: messages as devices sent them: nobody knows what is in there.
+    """
+
+    is_secret: bool = False
+    enrollments: tuple[str, ...] = ()
+    facts: dict[str, str] = attrs.field(factory=dict)
+
+
 @attrs.frozen
 class Call:
     """
@@ -40,6 +54,14 @@ class Call:
     query: dict[bytes, list[bytes]]
     body: bytes = attrs.field(repr=False)
     ids: list[str] = attrs.field(factory=list)
+    noted: Noted = attrs.field(factory=Noted, eq=False)
+
+    def note_secret(self, enrollments: Iterable[str], **facts: str) -> None:
+        """Note that messages of these enrollments go out as they came."""
+        named, more = on_some(enrollments)
+        self.noted.is_secret = True
+        self.noted.enrollments = named
+        self.noted.facts = facts | more
 
     def text(self, name: str, default: str = "") -> str:
         """Give a query parameter; of several the first."""
@@ -97,13 +119,19 @@ class Call:
 
 @attrs.frozen
 class Route:
-    """Methods and a path, ``{name}`` for a part that varies; ``act`` names it in the audit."""
+    """
+    Methods and a path, ``{name}`` for a part that varies.
+
+    :ivar act: names it in the audit: each call of it is there.
+    :ivar reads: names it there too, but only an answer with a secret in it is.
+    """
 
     methods: tuple[str, ...]
     path: str
     call: Callable[[Any, Call], Awaitable[Answer]]
     open: bool = False  # without the key
-    act: str = ""  # a plain read is not audited
+    act: str = ""
+    reads: str = ""
 
     def match(self, parts: list[bytes]) -> dict[str, bytes] | None:
         """Give the parts that vary by name, still escaped; None if this is not the path."""

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mdmd.errors import MdmdError, NotHere
-from mdmd.interfaces.audit import AuditEntry, IAudit
+from mdmd.interfaces.audit import AuditEntry, IAudit, IRefusals
 from mdmd.web.api_call import Call, Route, matching, read_ids, read_path
 from mdmd.web.breath import breathe
 from mdmd.web.channel import LimitedRequest, peer_of
@@ -25,6 +25,8 @@ DELAY = 1.0  # seconds until a further wrong key is answered
 WAITING = 10  # so many answers may be late at a time; then nobody's key is looked at there
 _PEERS = 10_000
 _AUDITED = 1000  # enrollments named in one entry
+_LONGEST = 255  # characters of one of them
+_LONGEST_NAME = 64  # characters of a user name
 
 
 @attrs.define
@@ -100,6 +102,7 @@ class ApiLeaf:
         clock: Clock,
         edge: Edge,
         audit: IAudit | None = None,
+        refusals: IRefusals | None = None,
     ) -> None:
         self._routes = routes
         self._api = api
@@ -108,6 +111,7 @@ class ApiLeaf:
         self._guesses = Guesses(clock)
         self._edge = edge
         self._audit = audit
+        self._refusals = refusals
 
     def render(self, request: LimitedRequest) -> None:
         facts: Facts = {
@@ -121,14 +125,14 @@ class ApiLeaf:
         facts["bytes_in"] = len(body)
         routes = matching(self._routes, request.path)
         if not any(route.open for route, _ in routes):
-            await self._guesses.check(peer_of(request.client), lambda: self._has_key(request))
+            await self._let_in(request)
         if not routes:
             raise NotHere("no such path")
         method = "GET" if request.method == b"HEAD" else request.method.decode("ascii")
         for route, named in routes:
             if method in route.methods:
                 call = Call(method, read_path(named), request.args, body, await self._ids(named))
-                return await self._called(route, call, peer_of(request.client))
+                return await self._called(route, call, request)
         raise method_not_allowed(
             tuple(each.encode() for route, _ in routes for each in route.methods)
         )
@@ -142,34 +146,86 @@ class ApiLeaf:
             found.update(dict.fromkeys(some))
         return list(found)
 
-    async def _called(self, route: Route, call: Call, peer: str) -> Answer:
-        if self._audit is None or not route.act:
-            return await route.call(self._api, call)
+    async def _let_in(self, request: LimitedRequest) -> None:
+        """
+        See that the request has the key.
+
+        :raises Refusal: it has not.
+        """
+        peer = peer_of(request.client)
+        name, key = _credentials(request)
+        try:
+            await self._guesses.check(peer, lambda: self._is_key(key))
+        except Refusal as refusal:
+            # Who shows nothing at all has not tried to come in.
+            shown = request.requestHeaders.getRawHeaders(b"Authorization", [])
+            if self._refusals is not None and shown:
+                self._refusals.note(f"api {peer}", "API key", str(refusal), name)
+            raise
+
+    def _is_key(self, shown: bytes | None) -> bool:
+        return bool(self._key) and shown is not None and hmac.compare_digest(shown, self._key)
+
+    async def _called(self, route: Route, call: Call, request: LimitedRequest) -> Answer:
         try:
             answer = await route.call(self._api, call)
         except MdmdError as error:
-            await self._audit.write(_entry(route, call, peer, type(error).__name__))
+            if route.act:
+                await self._write(route, call, request, type(error).__name__, {})
             raise
-        await self._audit.write(_entry(route, call, peer, "ok", answer.told))
+        if route.act:
+            await self._write(route, call, request, "ok", answer.told)
+        elif call.noted.is_secret:
+            # Before the answer goes out: no secret is read without a trace.
+            await self._write(route, call, request, "ok", call.noted.facts)
         return answer
 
-    def _has_key(self, request: LimitedRequest) -> bool:
-        given = request.requestHeaders.getRawHeaders(b"Authorization", [])
-        if len(given) != 1 or not self._key:
-            return False
-        scheme, _, credentials = given[0].partition(b" ")
-        try:
-            _, _, key = base64.b64decode(credentials.strip(), validate=True).partition(b":")
-        except binascii.Error:
-            return False
-        return scheme.lower() == b"basic" and hmac.compare_digest(key, self._key)
+    async def _write(
+        self,
+        route: Route,
+        call: Call,
+        request: LimitedRequest,
+        outcome: str,
+        told: Mapping[str, str],
+    ) -> None:
+        if self._audit is None:
+            return
+        name, _ = _credentials(request)
+        ids = _named(call)
+        facts = dict(told)
+        if "uuid" in call.path:
+            facts["uuid"] = call.path["uuid"][:_LONGEST]
+        if len(ids) > _AUDITED:
+            facts["enrollments"] = str(len(ids))
+        entry = AuditEntry(
+            f"API key {name}".strip(),
+            f"api {peer_of(request.client)}",
+            route.act or route.reads,
+            tuple(each[:_LONGEST] for each in ids[:_AUDITED]),
+            facts,
+            outcome,
+        )
+        await self._audit.write(entry)
 
 
-def _entry(
-    route: Route, call: Call, peer: str, outcome: str, told: Mapping[str, str] | None = None
-) -> AuditEntry:
-    ids = call.ids or [call.path[key] for key in ("id",) if key in call.path]
-    facts = {key: call.path[key] for key in ("uuid",) if key in call.path} | dict(told or {})
-    if len(ids) > _AUDITED:
-        facts["enrollments"] = str(len(ids))
-    return AuditEntry("API key", f"api {peer}", route.act, tuple(ids[:_AUDITED]), facts, outcome)
+def _credentials(request: LimitedRequest) -> tuple[str, bytes | None]:
+    """Read user name and key; the name is anybody's to choose, so it is made safe to show."""
+    given = request.requestHeaders.getRawHeaders(b"Authorization", [])
+    if len(given) != 1:
+        return "", None
+    scheme, _, credentials = given[0].partition(b" ")
+    try:
+        user, colon, key = base64.b64decode(credentials.strip(), validate=True).partition(b":")
+    except binascii.Error:
+        return "", None
+    if scheme.lower() != b"basic" or not colon:
+        return "", None
+    # `curl -u KEY:` puts the key where the name belongs: then nobody is named.
+    name = user[: 4 * _LONGEST_NAME].decode("utf-8", "replace") if key else ""
+    return "".join(each if each.isprintable() else "?" for each in name[:_LONGEST_NAME]), key
+
+
+def _named(call: Call) -> list[str]:
+    """Say which enrollments a call names, or else whose messages it reads."""
+    named = call.ids or [call.path[key] for key in ("id",) if key in call.path]
+    return named or list(call.noted.enrollments)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from twisted.conch.avatar import ConchUser
-from twisted.conch.error import ConchError, ValidPublicKey
+from twisted.conch.error import ConchError
 from twisted.conch.interfaces import IConchUser, ISession
-from twisted.conch.ssh import factory, session, transport, userauth
+from twisted.conch.ssh import factory, session, transport
 from twisted.conch.ssh.common import NS, getNS
 from twisted.conch.ssh.connection import (
     MSG_CHANNEL_OPEN_FAILURE,
@@ -25,22 +25,19 @@ from twisted.conch.ssh.connection import (
     SSHConnection,
 )
 from twisted.conch.ssh.keys import Key
-from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import ISSHPrivateKey
-from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.components import registerAdapter
 from zope.interface import implementer
 
-from mdmd.errors import MdmdError
 from mdmd.ops.manhole.admission import Admission
 from mdmd.ops.manhole.batch import Batch
 from mdmd.ops.manhole.console import Console
 from mdmd.ops.manhole.history import History
+from mdmd.ops.manhole.login import HURRY, Authentication, KeyChecker, Refused
 from mdmd.ops.manhole.session import ManholeSession
 from mdmd.ops.manhole.space import greeting
 from mdmd.ops.perspective import Perspective
@@ -48,37 +45,7 @@ from mdmd.ops.perspective import Perspective
 log = Logger()
 
 MOST_CONNECTIONS = 64
-HURRY = 20  # seconds to log in
 PATIENCE = 2.0  # seconds for what is running to end, when the daemon does
-
-
-@implementer(ICredentialsChecker)
-class KeyChecker:
-    """Lets in who can sign with a key that is an admin's; the user name does not matter."""
-
-    credentialInterfaces = (ISSHPrivateKey,)
-
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
-
-    def requestAvatarId(self, credentials: Any) -> "Deferred[str]":
-        """Say whose key signed, as ``TYPE BASE64``; Conch calls this."""
-        try:
-            key = Key.fromString(credentials.blob)
-            spelled = key.public().toString("OPENSSH").decode()
-            spelled = " ".join(spelled.split()[:2])
-            self._admission.admin(spelled)
-        except MdmdError as error:
-            log.warn("the manhole turned somebody away: {reason}", reason=str(error))
-            raise UnauthorizedLogin(str(error)) from None
-        except Exception as error:  # whatever Conch makes of a damaged key
-            log.warn("the manhole turned a key away: {reason}", reason=str(error)[:200])
-            raise UnauthorizedLogin("not a key") from None
-        if not credentials.signature:
-            raise ValidPublicKey
-        if not key.verify(credentials.signature, credentials.sigData):
-            raise UnauthorizedLogin("the signature is wrong")
-        return succeed(spelled)
 
 
 @implementer(IRealm)
@@ -189,7 +156,7 @@ class SSHSession:
         protocol.makeConnection(_Output(proto, self._width is not None))
 
     def _host(self) -> str:
-        return str(getattr(self._user.conn.transport.transport.getPeer(), "host", "-"))
+        return host_of(self._user.conn.transport)
 
     def _name(self) -> str:
         return self._manhole.admission.caller(self._user.key, self._host()).name
@@ -233,6 +200,11 @@ class _Output:
         self._proto.loseConnection()
 
 
+def host_of(connection: Any) -> str:
+    """Say where a connection comes from."""
+    return str(getattr(connection.transport.getPeer(), "host", "-"))
+
+
 class Transport(transport.SSHServerTransport):
     """A connection, with those algorithms that are sound today."""
 
@@ -252,6 +224,7 @@ class Transport(transport.SSHServerTransport):
 
     def connectionMade(self) -> None:
         """Count it in, and give it a time to log in."""
+        self.refused: list[Refused] = []
         self._hurry = self.factory.reactor.callLater(HURRY, self._too_slow)
         if not self.factory.admit(self):
             self.transport.abortConnection()
@@ -267,6 +240,13 @@ class Transport(transport.SSHServerTransport):
     def _too_slow(self) -> None:
         if self.is_stranger:
             self.transport.abortConnection()
+
+    def _note_refused(self) -> None:
+        """Note a connection that ends without a log-in; one that got in may have tried keys."""
+        if self.refused and self.is_stranger:
+            last = self.refused[-1]
+            reasons = "; ".join(dict.fromkeys(each.reason for each in self.refused))
+            self.factory.note_refused(f"ssh {host_of(self)}", last.by, reasons, last.name)
 
     def dataReceived(self, data: bytes) -> None:
         """Read what came; what is not SSH ends the connection with one line in the log."""
@@ -284,16 +264,9 @@ class Transport(transport.SSHServerTransport):
         """Count it out."""
         if self._hurry.active():
             self._hurry.cancel()
+        self._note_refused()
         self.factory.leave(self)
         super().connectionLost(reason)
-
-
-class Authentication(userauth.SSHUserAuthServer):
-    """Logging in, with fewer attempts than Conch gives."""
-
-    loginTimeout = HURRY
-    attemptsBeforeDisconnect = 6
-    passwordDelay = 0  # keys can't be guessed; a client with many of them need not wait
 
 
 class Manhole(factory.SSHFactory):
@@ -356,6 +329,12 @@ class Manhole(factory.SSHFactory):
     def connections(self) -> int:
         """Count those that are open."""
         return len(self._connections)
+
+    def note_refused(self, source: str, by: str, reason: str, name: str) -> None:
+        """Pass on that somebody was not let in."""
+        refusals = self.perspective.desk.refusals
+        if refusals is not None:
+            refusals.note(source, by, reason, name)
 
     async def close(self) -> None:
         """End every session, and see that what was running is in the audit."""
