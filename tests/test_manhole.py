@@ -409,13 +409,21 @@ class AuditTests(ManholeCase):
         terminal.line('d = device("C02XL0THJGH5")')
         terminal.line('await d.send("DeviceLock", PIN="123456", Message="hello")')
         terminal.line("1 / 0")
+        terminal.line('await d.send("DeviceLock", {"PIN": "123456"})')
+        terminal.line('d.send("DeviceLock" PIN="123456")')
+        terminal.type('d.send("DeviceLock", PIN=\r')
+        terminal.expect("  ... ")
+        terminal.line('"123456")')
         entries = self.audit()
         lines = [
             (each["facts"]["line"], each["outcome"]) for each in entries if "line" in each["facts"]
         ]
         self.assertEqual(
-            lines[:3],
+            lines[:6],
             [
+                ('d.send("DeviceLock", PIN=\n…)', "ok"),
+                ("d.send(… …", "SyntaxError"),
+                ('await d.send("DeviceLock", {"PIN": …})', "TypeError"),
                 ("1 / 0", "ZeroDivisionError"),
                 ('await d.send("DeviceLock", PIN=…, Message="hello")', "ok"),
                 ('d = device("C02XL0THJGH5")', "ok"),
@@ -425,6 +433,7 @@ class AuditTests(ManholeCase):
         self.assertIn(("commands.send", [MAC]), [(e["what"], e["enrollments"]) for e in entries])
         self.assertNotIn("123456", json.dumps(entries))
         self.assertNotIn("123456", (self.folder / "log").read_text())
+        self.assertNotIn("123456", (self.folder / "history" / "boss").read_text())
 
     def test_a_line_that_blocks_everything(self) -> None:
         """The log says who did it, and so does the session."""

@@ -69,7 +69,12 @@ class Batch(Protocol):
         Deferred.fromCoroutine(self._run(script)).addCallbacks(self._end, self._failed)
 
     async def _run(self, script: str) -> bool:
-        for source in _statements(script):
+        try:
+            statements = _statements(script)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            await self._session.refuse(script, error)
+            return False
+        for source in statements:
             if await self._session.run(source) != "ok":
                 return False
         return True
@@ -79,10 +84,7 @@ class Batch(Protocol):
             self._ended(Failure(ProcessDone(0) if well else ProcessTerminated(exitCode=1)))
 
     def _failed(self, failure: Failure) -> None:
-        if failure.check(SyntaxError):
-            self._write(f"{type(failure.value).__name__}: {failure.value}\n")
-        else:
-            log.failure("the manhole failed", failure)
+        log.failure("the manhole failed", failure)
         self._end(False)
 
 

@@ -17,6 +17,7 @@ from mdmd.ops.manhole.session import Lines, ManholeSession
 log = Logger()
 
 _PROMPTS = ("mdmd> ", "  ... ")
+_NEVER_WHOLE = (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError)
 _AHEAD = 100_000  # keys typed while a line runs
 
 
@@ -124,16 +125,17 @@ class Console(Protocol):
         self._send(self._editor.leave())
         self._editing = False
         line = self._editor.take()
-        self._history.add(line)
+        typed = self._lines.followed_by(line)
         try:
             source = self._lines.add(line, is_whole)
-        except (SyntaxError, ValueError, OverflowError) as error:
-            self.write(f"{type(error).__name__}: {error}\n")
-            self._prompt()
+        except _NEVER_WHOLE as error:
+            self._history.add(typed)
+            self._session.refuse(typed, error).addCallback(self._done).addErrback(_failed)
             return
         if source is None or not source.strip():
             self._prompt()
             return
+        self._history.add(source)
         self._session.run(source).addCallback(self._done).addErrback(_failed)
 
     def _done(self, outcome: str) -> None:

@@ -33,15 +33,15 @@ class History:
         except OSError:
             return []
 
-    def add(self, line: str) -> None:
-        """Keep a line, unless there is a secret in it."""
-        if not line.strip() or redacted(line) != line or "\n" in line:
+    def add(self, source: str) -> None:
+        """Keep the lines of a source, unless there may be a secret in one of them."""
+        if not source.strip() or redacted(source) != source:
             return
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             number = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             with open(number, "a") as file:
-                file.write(f"{line}\n")
+                file.write("".join(f"{line}\n" for line in source.splitlines() if line.strip()))
             self._shorten()
         except OSError as error:
             log.warn("the manhole's history can't be kept: {reason}", reason=str(error))

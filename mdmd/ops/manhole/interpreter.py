@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mdmd.errors import MdmdError
+from mdmd.ops.manhole.redact import redacted
 
 log = Logger()
 
@@ -64,13 +65,21 @@ class Interpreter:
 
     :param write: takes what is printed, at any time.
     :param who: the operator, for the log.
+    :param alarm: seconds that a line may block the reactor until the log tells, while it does.
     """
 
-    def __init__(self, namespace: dict[str, Any], write: Callable[[str], None], who: str) -> None:
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        write: Callable[[str], None],
+        who: str,
+        alarm: float = _VERY_SLOW,
+    ) -> None:
         self.namespace = namespace
         self.namespace["print"] = self._print
         self._write = write
         self._who = who
+        self._alarm = alarm
         self._count = 0
         self._deferreds = 0
         self.width = 80
@@ -79,7 +88,9 @@ class Interpreter:
         """Run one source, show what it gives; return ``ok`` or the name of the error."""
         self._count += 1
         name = f"<manhole-{self._count}>"
-        linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+        # Tracebacks quote it, those in the log too.
+        quoted = redacted(source)
+        linecache.cache[name] = (len(quoted), None, quoted.splitlines(True), name)
         try:
             tree = ast.parse(source, name)
             assigned = _names_assigned(tree)
@@ -155,7 +166,7 @@ class Interpreter:
     def _on_reactor(self) -> Iterator[None]:
         begun = time.monotonic()
         # From a thread: the reactor can't say it while it is blocked.
-        alarm = threading.Timer(_VERY_SLOW, self._warn, (_VERY_SLOW, "is blocking"))
+        alarm = threading.Timer(self._alarm, self._warn, (self._alarm, "is blocking"))
         alarm.daemon = True
         alarm.start()
         try:

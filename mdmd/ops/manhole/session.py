@@ -1,6 +1,6 @@
 """One operator at the manhole, whatever their terminal: a line in, what it gives out, an audit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import attrs
@@ -55,8 +55,15 @@ class ManholeSession:
 
     def run(self, source: str) -> "Deferred[str]":
         """Run a source; the answer is ``ok``, ``cancelled`` or the name of the error."""
+        return self._begin(self._run(source))
+
+    def refuse(self, source: str, error: Exception) -> "Deferred[str]":
+        """Tell why a source can't be run; it is in the audit all the same."""
+        return self._begin(self._refuse(source, error))
+
+    def _begin(self, work: Coroutine[Any, Any, str]) -> "Deferred[str]":
         self.busy = True
-        line = Deferred.fromCoroutine(self._run(source))
+        line = Deferred.fromCoroutine(work)
         self._all.add(line)
         return line.addBoth(self._over, line)
 
@@ -72,11 +79,23 @@ class ManholeSession:
         except MdmdError:
             return 0, []
 
+    def _admin(self) -> Caller:
+        caller = self._caller()
+        if caller.role < Role.ADMIN:
+            raise NotAllowed(f"the manhole is for admins; {caller.name} is {caller.role}")
+        return caller
+
+    async def _refuse(self, source: str, error: Exception) -> str:
+        self._write(f"{type(error).__name__}: {error}\n")
+        try:
+            await self._audit(self._admin(), source, type(error).__name__)
+        except NotAllowed as refusal:
+            self._write(f"NotAllowed: {refusal}\n")
+        return type(error).__name__
+
     async def _run(self, source: str) -> str:
         try:
-            caller = self._caller()
-            if caller.role < Role.ADMIN:
-                raise NotAllowed(f"the manhole is for admins; {caller.name} is {caller.role}")
+            caller = self._admin()
         except MdmdError as error:
             self._write(f"{type(error).__name__}: {error}\n")
             return type(error).__name__
@@ -127,8 +146,8 @@ class Lines:
 
         :raises SyntaxError: it will never be one; the lines are forgotten.
         """
+        source = self.followed_by(line)
         self._lines.append(line)
-        source = "\n".join(self._lines)
         try:
             whole = is_whole(source)
         except SyntaxError:
@@ -138,6 +157,10 @@ class Lines:
             return None
         self.forget()
         return source
+
+    def followed_by(self, line: str) -> str:
+        """Give what there is so far and one line more."""
+        return "\n".join([*self._lines, line])
 
     @property
     def begun(self) -> bool:

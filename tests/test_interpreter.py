@@ -1,0 +1,72 @@
+"""Lines of the manhole, without a terminal: what is told of one that holds the reactor."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from mdmd.ops.manhole.interpreter import Interpreter
+
+
+class BlockingTests(SynchronousTestCase):
+    """The server has one thread; who holds it is told."""
+
+    def setUp(self) -> None:
+        self.told: list[Mapping[str, Any]] = []
+        self.warned = threading.Event()
+        globalLogPublisher.addObserver(self.observe)
+        self.addCleanup(globalLogPublisher.removeObserver, self.observe)
+        self.shown = ""
+        names = {"wait": lambda: self.warned.wait(60)}
+        self.interpreter = Interpreter(names, self.write, "anna", alarm=0.01)
+
+    def observe(self, event: Mapping[str, Any]) -> None:
+        """Take a line of the log, from whatever thread."""
+        if "what" in event:
+            self.told.append(event)
+            self.warned.set()
+
+    def write(self, text: str) -> None:
+        """Take what the session is shown."""
+        self.shown += text
+
+    def run_line(self, source: str) -> str:
+        """Run a line that never waits for the reactor."""
+        return self.successResultOf(Deferred.fromCoroutine(self.interpreter.run(source)))
+
+    def test_who_blocks_is_told_while_they_do(self) -> None:
+        """From a thread, for the reactor can't: this line goes on only once it was told."""
+        self.assertEqual((self.run_line("wait()"), self.shown), ("ok", "True\n"))
+        (event,) = self.told
+        self.assertEqual((event["who"], event["what"]), ("anna", "is blocking"))
+        self.assertEqual(event["log_level"].name, "warn")
+
+    def test_each_step_of_what_is_awaited_counts(self) -> None:
+        """Not only what runs before the first await."""
+        self.run_line("from twisted.internet.defer import succeed\nawait succeed(1)\nwait()")
+        self.assertEqual([event["what"] for event in self.told], ["is blocking"])
+
+    def test_a_line_that_is_quick(self) -> None:
+        """Nothing is told, and no alarm is left behind."""
+        before = threading.active_count()
+        quick = Interpreter({}, self.write, "anna")
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(quick.run("1 + 1"))), "ok")
+        self.assertEqual(self.told, [])
+        self.assertLessEqual(threading.active_count(), before + 1)
+
+
+class TracebackTests(SynchronousTestCase):
+    """A mistake is told with the line that made it, but for its secrets."""
+
+    def test_no_secret_in_a_traceback(self) -> None:
+        """It may end up in the log."""
+        shown: list[str] = []
+        interpreter = Interpreter({}, shown.append, "anna")
+        coroutine = interpreter.run('nothing.send("DeviceLock", PIN="123456")')
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(coroutine)), "NameError")
+        told = "".join(shown)
+        self.assertIn('nothing.send("DeviceLock", PIN=…)', told)
+        self.assertNotIn("123456", told)
