@@ -22,6 +22,7 @@ from mdmd.assembly.device_site import device_site, push_topic
 from mdmd.assembly.enrolling import Enrolling, make_enrolling
 from mdmd.assembly.following import follow_events
 from mdmd.assembly.measuring import begin_measuring, count_sites
+from mdmd.assembly.memory import LOOK, Ebb, release_memory
 from mdmd.assembly.operating import count_figures, serve_operators
 from mdmd.assembly.parts import Parts
 from mdmd.assembly.ports import open_site
@@ -108,6 +109,9 @@ async def serve(
     listen, shared = config.site.listen, config.site.reuse_port
     await open_site(reactor, stack, "site", listen, site, parts.site_tls, shared)
     count_sites(metrics, figures, api=api, site=site)
+    ebb = Ebb(site, release_memory)
+    waves = Rounds(reactor, "memory", LOOK, ebb.look)
+    await begin(stack, waves.start, waves.stop)
     log.info("mdmd ready", version=version("mdmd"), public_url=config.mdmd.public_url)
 
 

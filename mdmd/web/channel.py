@@ -153,8 +153,7 @@ class Channel(TwistedProtocol):
 
     def connectionMade(self) -> None:
         """Begin to count and to watch."""
-        self.site.channels.add(self)
-        self.site.counts.opened += 1
+        self.site.came(self)
         self.transport.registerProducer(self, True)
         self._enter(_Phase.RESTING, self.site.limits.request_timeout)
         self._watch()
@@ -178,6 +177,7 @@ class Channel(TwistedProtocol):
             self._pieces.close()
             self._pieces = None
         self._enter(_Phase.CLOSING, None)
+        self._reader.close()
         self.site.left(self)
 
     def loseConnection(self, linger: float = LINGER) -> None:

@@ -56,6 +56,10 @@ class Head:
     waits: bool
 
 
+def _no_larger(head: Head) -> int:
+    return 0
+
+
 class Reader:
     """
     The bytes of one connection, cut into requests.
@@ -66,7 +70,7 @@ class Reader:
     """
 
     def __init__(
-        self, limit: int, line: int = MAX_LINE, larger: Callable[[Head], int] = lambda head: 0
+        self, limit: int, line: int = MAX_LINE, larger: Callable[[Head], int] = _no_larger
     ) -> None:
         self._limit = limit
         self._larger = larger
@@ -78,6 +82,11 @@ class Reader:
     def feed(self, data: bytes) -> None:
         """Take bytes."""
         self._buffer += data
+
+    def close(self) -> None:
+        """Forget what was not read, and whom to ask: there will be no more."""
+        self._buffer.clear()
+        self._larger = _no_larger
 
     @property
     def pending(self) -> int:

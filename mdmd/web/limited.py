@@ -50,6 +50,7 @@ class LimitedSite(Factory):
         self.oversized = too_large
         self.knows = knows
         self.channels: set[Channel] = set()
+        self.most = 0  # connections at a time, since whoever looks at it set it back
         self.counts = Counts()
         self._told = float("-inf")
         self._empty: list[Deferred[None]] = []
@@ -72,6 +73,12 @@ class LimitedSite(Factory):
     def turn_away(self, count: int) -> None:
         """Count those that the port did not even let in."""
         self.counts.turned_away += count
+
+    def came(self, channel: Channel) -> None:
+        """Count a connection."""
+        self.channels.add(channel)
+        self.counts.opened += 1
+        self.most = max(self.most, len(self.channels))
 
     def left(self, channel: Channel) -> None:
         """Note that a connection is gone."""

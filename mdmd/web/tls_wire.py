@@ -71,6 +71,9 @@ class TLSWire(Protocol):
         """End; if it was TLS that failed, the channel is told so."""
         self._closing = True
         self._inner.connectionLost(self._failure or reason)
+        # What TLS took is free at once: thousands may end in one moment, and in a circle each
+        # would wait for the garbage collector. A failure leads back here by its traceback.
+        self._inner = self._failure = None
 
     def _flush(self) -> None:
         """Write what OpenSSL has for the other side."""
