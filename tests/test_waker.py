@@ -262,12 +262,18 @@ class Outcomes(Case):
         self.assertEqual(self.next_after(DELIVERED, 1), 600)
         self.assertEqual(self.next_after(DELIVERED, 7), 600)
         self.assertEqual(self.next_after(PushOutcome(Decision.RETRY, 503)), 10)
-        self.assertEqual(self.next_after(PushOutcome(Decision.RETRY), 2), 120)
+        self.assertEqual(self.next_after(PushOutcome(Decision.RETRY, 503), 2), 120)
         self.assertEqual(self.next_after(PushOutcome(Decision.RETRY, 429), 9), 600)
         self.assertEqual(self.next_after(PushOutcome(Decision.ALARM, 403)), 60)
         self.assertIsNone(self.next_after(PushOutcome(Decision.DROP_TOKEN, 410, "Unregistered")))
         self.assertIsNone(self.next_after(PushOutcome(Decision.GIVE_UP, 413)))
         self.assertEqual(len(self.outcomes), 9)
+
+    def test_not_reached(self) -> None:
+        """While APNs can't be reached nobody waits longer than a minute for the next try."""
+        nobody = PushOutcome(Decision.RETRY, reason="no connection to APNs")
+        waits = [self.next_after(nobody, failures) for failures in (0, 1, 2, 9)]
+        self.assertEqual(waits, [10, 30, 60, 60])
 
 
 class ByName(Case):

@@ -26,6 +26,9 @@ LEASE = DEADLINE + 5.0  # seconds; longer than a push can take
 MOST_FLYING = 2000  # pushes at once
 POLL = 2.0  # seconds between two looks when nothing is due: another daemon may have died
 RETRY_DELAYS = (10.0, 30.0, 120.0, 600.0)  # seconds, by failures in a row
+# The same when APNs was not reached: it is not about this enrollment, and soon after the way is
+# mended everybody who waits is to be pushed. OUTAGE_DELAYS spare daemon and store.
+UNREACHED_DELAYS = (10.0, 30.0, 60.0)
 ALARM_DELAYS = (60.0, 300.0, 600.0)  # the same; somebody has to mend something meanwhile
 # Seconds without looking, when nothing that was due could be sent: a million that are due must
 # not keep daemon and store busy while APNs is away.
@@ -231,7 +234,7 @@ class Waker:
     async def _wake(self, due: DuePush) -> PushOutcome:
         outcome = await self._service.push(due.notification)
         self._watch_outage(outcome)
-        delay = self._delay(outcome.decision, due)
+        delay = self._delay(outcome, due)
         next_push = None if delay is None else int((self._clock.seconds() + delay) * 1000)
         self._recorded(due.notification.topic, outcome)
         try:
@@ -241,13 +244,14 @@ class Waker:
             log.warn("the outcome of a push is not recorded: {reason}", reason=str(error))
         return outcome
 
-    def _delay(self, decision: Decision, due: DuePush) -> float | None:
+    def _delay(self, outcome: PushOutcome, due: DuePush) -> float | None:
         """Say after how many seconds to push again if the device does not connect, None: never."""
-        if decision is Decision.DELIVERED:
+        if outcome.decision is Decision.DELIVERED:
             return spread(step(self._repeat, due.attempt), self._jitter)
-        if decision is Decision.RETRY:
-            return spread(step(RETRY_DELAYS, due.failures), self._jitter)
-        if decision is Decision.ALARM:
+        if outcome.decision is Decision.RETRY:
+            delays = RETRY_DELAYS if outcome.status else UNREACHED_DELAYS
+            return spread(step(delays, due.failures), self._jitter)
+        if outcome.decision is Decision.ALARM:
             return spread(step(ALARM_DELAYS, due.failures), self._jitter)
         return None
 
