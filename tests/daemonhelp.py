@@ -45,6 +45,19 @@ def wait_for_port(port: int, seconds: float = 10.0) -> None:
     raise AssertionError(f"nobody listens on {port}")
 
 
+def holders(lock: Path) -> Iterator[int]:
+    """
+    Find the processes that hold an embedded store's lock.
+
+    What is written in it may be missing or old: a daemon that is killed may just have begun
+    to start a store, which at that moment is not even a store yet.
+    """
+    for link in Path("/proc").glob("[0-9]*/fd/3"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is none of ours
+            if link.readlink() == lock:
+                yield int(link.parts[2])
+
+
 class RunningDaemon:
     """
     ``twistd mdmd`` with state in a scratch folder.
@@ -136,10 +149,13 @@ class RunningDaemon:
     def _end_store(self) -> None:
         """End the store of a daemon that was killed; it would wait for the next one."""
         lock = self.state / "store" / "server.lock"
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(lock.read_text())
-            if Path(f"/proc/{pid}/cwd").samefile(lock.parent):
-                os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 10
+        while left := list(holders(lock)):
+            assert time.monotonic() < end, left
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
 
     def mdmctl(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run an operator's command against it."""
@@ -182,10 +198,13 @@ class RunningDaemon:
         finally:
             connection.close()
 
-    def enqueue(self, udid: str, uuid: str, request_type: str = "DeviceInformation") -> int:
-        """Queue one command without a push; the status."""
+    def enqueue(
+        self, udid: str, uuid: str, request_type: str = "DeviceInformation", push: bool = False
+    ) -> int:
+        """Queue one command; the status."""
         command = {"CommandUUID": uuid, "Command": {"RequestType": request_type}}
-        status, _ = self.api("PUT", f"/v1/enqueue/{udid}?nopush=1", plistlib.dumps(command))
+        path = f"/v1/enqueue/{udid}" + ("" if push else "?nopush=1")
+        status, _ = self.api("PUT", path, plistlib.dumps(command))
         return status
 
     def authority(self) -> CertificateAuthority:
@@ -208,6 +227,7 @@ class HandDevice:
         self.daemon = daemon
         self.udid = udid
         self.facts = facts
+        self.token = os.urandom(32)
         self.folder = daemon.state / f"device-{udid}"
         self.folder.mkdir()
         self.certificate = self.folder / "device.pem"
@@ -292,7 +312,7 @@ class HandDevice:
         status, _ = self.check_in(MessageType="Authenticate", Topic=TOPIC, **self.facts)
         assert status == 200, status
         status, _ = self.check_in(
-            MessageType="TokenUpdate", Topic=TOPIC, Token=os.urandom(32), PushMagic="magic"
+            MessageType="TokenUpdate", Topic=TOPIC, Token=self.token, PushMagic="magic"
         )
         assert status == 200, status
 

@@ -2,19 +2,22 @@
 The daemon is hurt while devices work, and keeps every promise it gave.
 
 After each fault: nothing acknowledged is lost, no command is given again after
-its final report was acknowledged, every queue is in order, and ``mdmctl fsck``
-finds no rule broken. MDMD_FAULTS=N makes it N times as long.
+its final report was acknowledged, every queue is in order, ``mdmctl fsck`` finds
+no rule broken, and the daemon takes as much memory and as many file descriptors
+as before. MDMD_FAULTS=N makes it N times as long.
 """
 
 import contextlib
 import os
 import random
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.doctor.fsck import Checked, check
@@ -25,6 +28,24 @@ from tests.faults.load import Load
 
 LONGER = int(os.environ.get("MDMD_FAULTS", "1"))
 OPTIONS = {"queue": "results_kept = 100000"}
+# A daemon at rest takes some 70 MB. What it keeps of ten thousand sessions, for its figures, and
+# what the C library can't give back, is less than this; 5,000 connections take five times as much.
+SLACK = 24 << 20  # bytes
+FILES = 8  # connections that it may keep: to a webhook, to APNs
+CLIENTS = 4 << 20  # bytes that the store may hold for its clients, one of them asking
+
+
+@attrs.define
+class Tally:
+    """What was tried in all."""
+
+    faults: int = 0
+    sessions: int = 0
+    commands: int = 0
+    losses: int = 0
+
+
+TALLY = Tally()
 
 
 def memory(pid: int) -> int:
@@ -33,6 +54,11 @@ def memory(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(pid)
+
+
+def files(pid: int) -> int:
+    """Count a process' open file descriptors."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def store_pid(daemon: RunningDaemon) -> int:
@@ -60,19 +86,38 @@ def fsck(daemon: RunningDaemon) -> Checked:
         client.close()
 
 
-class FaultCase(SynchronousTestCase):
-    """One daemon and its devices for each test."""
+def clients(daemon: RunningDaemon) -> int:
+    """Bytes that the store holds for those who are connected."""
+    client = Client(read_address(daemon.store_url))
+    try:
+        lines = client.ask("INFO", "memory").decode().splitlines()
+    finally:
+        client.close()
+    return sum(int(line.split(":")[1]) for line in lines if line.startswith("mem_clients_"))
 
-    sessions: ClassVar[int] = 0
-    faults: ClassVar[int] = 0
-    options = OPTIONS
+
+def tell(text: str) -> None:
+    """Say something at the end of the run; tests/conftest.py hears it."""
+    print(f"told: {text}", file=sys.stderr)
+
+
+class FaultCase(SynchronousTestCase):
+    """
+    One daemon and its devices for each test.
+
+    :ivar hurt: how many times something was done to it.
+    """
+
+    options: ClassVar[dict[str, str]] = OPTIONS
 
     def setUp(self) -> None:
         self.chance = random.Random(7)
+        self.hurt = 0
         self.daemon = RunningDaemon(redis=self.redis(), options=self.options)
         self.addCleanup(self.daemon.close)
         self.prepare()
         self.daemon.start()
+        self.files_before = files(self.pid)
 
     def redis(self) -> str:
         """Say which store it shall use."""
@@ -81,24 +126,55 @@ class FaultCase(SynchronousTestCase):
     def prepare(self) -> None:
         """Change the daemon before it starts."""
 
-    def work(self, devices: int = 8) -> Load:
-        load = Load(self.daemon, devices)
-        load.start()
+    @property
+    def pid(self) -> int:
+        """The daemon's process."""
+        assert self.daemon.process is not None
+        return self.daemon.process.pid
+
+    def work(self, devices: int = 8, push: bool = False, waiting: int = 0) -> Load:
+        """Let devices work, others wait, and note what the daemon takes meanwhile."""
+        load = Load(self.daemon, devices + waiting, push=push)
+        load.start(devices)
         self.addCleanup(lambda: [each.stop() for each in load.workers])
         load.until(20)
+        self.memory_before = memory(self.pid)
         return load
 
     def judge(self, load: Load) -> None:
         """Let the devices finish; then nothing may be wrong, in the books or in the store."""
         load.finish()
+        wrong = load.wrong()
         broken = sum(each.books.broken for each in load.workers)
-        said = f"{load.sessions} sessions, {load.final} commands, {broken} requests turned away"
-        print(f"{self._testMethodName}: {said}, {len(load.wrong())} promises broken")
-        self.assertEqual(load.wrong(), [])
+        took = self.rest() - self.memory_before
+        tell(
+            f"{self._testMethodName[5:]}: {self.hurt} faults, {load.sessions} sessions, "
+            f"{load.final} commands, {broken} requests turned away, {len(wrong)} losses, "
+            f"{took / 1e6:+.1f} MB"
+        )
+        TALLY.faults += self.hurt
+        TALLY.sessions += load.sessions
+        TALLY.commands += load.final
+        TALLY.losses += len(wrong)
+        self.assertEqual(wrong, [])
+        self.assertGreater(self.hurt, 0)
         found = fsck(self.daemon)
         self.assertEqual(found.findings, [])
         self.assertEqual((found.queued, found.results), (0, load.final))
         self.assertNotIn("a bug of ours", self.daemon.log.read_text())
+        self.assertLess(took, SLACK)
+        self.assertLessEqual(files(self.pid), self.files_before + FILES)
+        self.assertLess(clients(self.daemon), CLIENTS)
+
+    def rest(self, seconds: float = 30.0) -> int:
+        """Wait until the daemon takes no more than before, but not for ever; its memory."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and (
+            memory(self.pid) >= self.memory_before + SLACK
+            or files(self.pid) > self.files_before + FILES
+        ):
+            time.sleep(0.1)
+        return memory(self.pid)
 
     @contextlib.contextmanager
     def connections(self, number: int) -> Iterator[list[socket.socket]]:

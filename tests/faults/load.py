@@ -22,8 +22,15 @@ _PAUSE = 0.05  # seconds before something is said again
 _REST = 0.01  # seconds between two sessions
 _NEWEST = 900  # results that are compared one by one
 _PATIENCE = 60.0  # seconds until a server that does not answer counts as a loss
+_URGENT = 7  # each so manyth command is of those that go first
+_NOT_NOW = 0.15  # how often a device is busy
 
 Broken = (OSError, http.client.HTTPException)
+
+
+def urgent(number: int) -> bool:
+    """Say whether a command goes before all that do not."""
+    return number % _URGENT == 0
 
 
 @attrs.define
@@ -33,24 +40,42 @@ class Books:
     queued: int = 0  # commands acknowledged: 1 to this number
     final: set[int] = attrs.field(factory=set)  # reports acknowledged
     open: set[int] = attrs.field(factory=set)  # reports whose answer was lost
+    put_off: set[int] = attrs.field(factory=set)  # NotNow was reported
+    put_off_heard: set[int] = attrs.field(factory=set)  # the same, and acknowledged
     sessions: int = 0
     broken: int = 0  # requests that broke or were turned away
     wrong: list[str] = attrs.field(factory=list)
 
-    def given(self, number: int) -> None:
-        """Judge a command that was handed out."""
+    def given(self, number: int, busy: bool) -> None:
+        """
+        Judge a command that was handed out.
+
+        :param busy: it is the answer to a NotNow: what was put off is not offered again yet.
+        """
         if number in self.final:
             self.wrong.append(f"{number} was given again after its final report")
-        first = next(n for n in range(1, self.queued + 2) if n not in self.final)
-        if any(n not in self.open for n in range(first, number)):
-            self.wrong.append(f"{number} was given before {first}")
-        # One that was left out had been ended by a report whose answer was lost.
-        self.final.update(range(first, number))
+        if busy and number in self.put_off_heard:
+            self.wrong.append(f"{number} was offered again to a busy device")
+        left = [each for each in range(1, self.queued + 1) if each not in self.final]
+        for each in sorted(left, key=lambda number: (not urgent(number), number)):
+            if each == number:
+                break
+            if busy and each in self.put_off:
+                continue
+            if each not in self.open:
+                self.wrong.append(f"{number} was given before {each}")
+                break
+            # One that was left out had been ended by a report whose answer was lost.
+            self.final.add(each)
         self.open -= self.final
 
-    def reported(self, number: int, acknowledged: bool) -> None:
-        """Note a final report."""
-        if acknowledged:
+    def reported(self, number: int, status: str, acknowledged: bool) -> None:
+        """Note a report on a command."""
+        if status == "NotNow":
+            self.put_off.add(number)
+            if acknowledged:
+                self.put_off_heard.add(number)
+        elif acknowledged:
             self.final.add(number)
             self.open.discard(number)
         else:
@@ -60,12 +85,16 @@ class Books:
 class Worker:
     """One device, in its thread."""
 
-    def __init__(self, daemon: RunningDaemon, number: int, chance: random.Random) -> None:
+    def __init__(
+        self, daemon: RunningDaemon, number: int, chance: random.Random, push: bool
+    ) -> None:
         self.books = Books()
         self.device = daemon.device(UDID.format(number), SerialNumber=f"FAULT{number:05d}")
         self.device.enroll()
         self._daemon = daemon
         self._chance = chance
+        self._push = push
+        self._busy = _NOT_NOW
         self._end = threading.Event()
         self.thread = threading.Thread(target=self._work, daemon=True)
 
@@ -77,20 +106,21 @@ class Worker:
         while not self._end.is_set():
             for _ in range(self._chance.randint(0, 3)):
                 if not self._end.is_set():
-                    self._enqueue()
+                    self.queue_one()
             self._session()
             self._end.wait(_REST)
 
-    def _insist(self, what: str, act: Callable[[], bool]) -> None:
-        """Say something until it is heard."""
+    def _insist(self, what: str, act: Callable[[], bool]) -> bool:
+        """Say something until it is heard; say whether it was."""
         until = time.monotonic() + _PATIENCE
         while not self._try(act):
             self.books.broken += 1
             if time.monotonic() > until:
                 self.books.wrong.append(f"{what}: no answer in {_PATIENCE:.0f} s")
                 self._end.set()
-                return
+                return False
             self._end.wait(_PAUSE)
+        return True
 
     def _try(self, act: Callable[[], bool]) -> bool:
         try:
@@ -98,16 +128,17 @@ class Worker:
         except Broken:
             return False
 
-    def _enqueue(self) -> None:
+    def queue_one(self) -> None:
+        """Queue its next command."""
         number = self.books.queued + 1
 
         def act() -> bool:
             # A number that is there already is answered with 500 and "already": that is heard, too.
-            status = self._daemon.enqueue(self.device.udid, f"{number:08d}")
+            kind = "DeviceLocation" if urgent(number) else "DeviceInformation"
+            status = self._daemon.enqueue(self.device.udid, f"{number:08d}", kind, push=self._push)
             return status == 200 or (status == 500 and self._is_queued(number))
 
-        self._insist(f"enqueue {number}", act)
-        if not self._end.is_set():
+        if self._insist(f"enqueue {number}", act):
             self.books.queued = number
 
     def _is_queued(self, number: int) -> bool:
@@ -118,10 +149,12 @@ class Worker:
 
     def _session(self) -> None:
         try:
-            uuid = self._say("Idle", "")
+            status = "Idle"
+            uuid = self._say(status, "")
             while uuid:
-                self.books.given(int(uuid))
-                uuid = self._say("Acknowledged", uuid)
+                self.books.given(int(uuid), busy=status == "NotNow")
+                status = "NotNow" if self._chance.random() < self._busy else "Acknowledged"
+                uuid = self._say(status, uuid)
             self.books.sessions += 1
         except Broken:
             self.books.broken += 1
@@ -136,7 +169,7 @@ class Worker:
             acknowledged = code == 200
         finally:
             if uuid:
-                self.books.reported(int(uuid), acknowledged)
+                self.books.reported(int(uuid), status, acknowledged)
         if not acknowledged:
             raise http.client.HTTPException(str(code))
         return following
@@ -144,6 +177,7 @@ class Worker:
     def drain(self) -> None:
         """Connect until nothing is left, then see that nothing is missing."""
         self._end.clear()
+        self._busy = 0.0
         self._insist("the last session", self._last_session)
         # Nothing is left to give: what was reported without an answer was heard, or it is lost;
         # the results will tell.
@@ -152,6 +186,7 @@ class Worker:
         if missing:
             self.books.wrong.append(f"queued and acknowledged, and never given: {sorted(missing)}")
         self._insist("results", self._results)
+        self.device.hang_up()
 
     def _last_session(self) -> bool:
         self._session()
@@ -178,17 +213,20 @@ class Load:
     So many devices at work.
 
     :param seed: of the chance that decides how much each queues.
+    :param push: whether the daemon is to push for each command.
     """
 
-    def __init__(self, daemon: RunningDaemon, devices: int = 8, seed: int = 1) -> None:
+    def __init__(
+        self, daemon: RunningDaemon, devices: int = 8, seed: int = 1, push: bool = False
+    ) -> None:
         self.workers = [
-            Worker(daemon, number, random.Random(seed * 1000 + number))
+            Worker(daemon, number, random.Random(seed * 1000 + number), push)
             for number in range(1, devices + 1)
         ]
 
-    def start(self) -> None:
-        """Let all of them work."""
-        for each in self.workers:
+    def start(self, devices: int | None = None) -> None:
+        """Let them work, or so many of them; the others only wait for the end."""
+        for each in self.workers[:devices]:
             each.thread.start()
 
     @property
@@ -209,12 +247,17 @@ class Load:
                 raise AssertionError(self.wrong() or f"{self.sessions} of {wanted} sessions")
             time.sleep(0.01)
 
-    def finish(self) -> None:
-        """Let all come to an end, and judge."""
+    def pause(self) -> None:
+        """Let all come to an end; what is queued stays."""
         for each in self.workers:
             each.stop()
         for each in self.workers:
-            each.thread.join(90)
+            if each.thread.ident is not None:
+                each.thread.join(90)
+
+    def finish(self) -> None:
+        """Let all come to an end, and judge."""
+        self.pause()
         for each in self.workers:
             each.drain()
 

@@ -14,6 +14,7 @@ class KillTests(FaultCase):
             load.until(self.chance.randint(30, 250))
             self.daemon.kill()
             self.daemon.start()
+            self.hurt += 1
         self.judge(load)
 
     def test_store_killed(self) -> None:
@@ -22,6 +23,7 @@ class KillTests(FaultCase):
         while load.sessions < 250 * LONGER:
             load.until(self.chance.randint(30, 120))
             os.kill(store_pid(self.daemon), signal.SIGKILL)
+            self.hurt += 1
         self.judge(load)
 
     def test_both_killed(self) -> None:
@@ -33,4 +35,5 @@ class KillTests(FaultCase):
             self.daemon.kill()
             os.kill(pid, signal.SIGKILL)
             self.daemon.start()
+            self.hurt += 1
         self.judge(load)
