@@ -53,7 +53,8 @@ async def send(
     async for part in parts_of(remote, args, ids):
         reply = await remote.call(name, ids=part, **options)
         whole["status"].update(reply.pop("status"))
-        whole["warnings"].update(reply.pop("warnings", {}))
+        for line, who in reply.pop("warnings", {}).items():
+            whole["warnings"].setdefault(line, []).extend(who)
         whole.update({key: value for key, value in reply.items() if value or key not in whole})
         if progress and len(whole["status"]) >= PART and show.on_terminal():
             show.note(f"{len(whole['status'])} so far")
@@ -85,22 +86,18 @@ def show_reply(reply: dict[str, Any], args: argparse.Namespace) -> int:
 
 
 def _show_warnings(warnings: dict[str, list[str]]) -> None:
-    counts: dict[str, list[str]] = {}
-    for typed, lines in warnings.items():
-        for line in lines:
-            counts.setdefault(line, []).append(typed)
-    for line, who in counts.items():
+    for line, who in warnings.items():
         names = ", ".join(who) if len(who) < 4 else f"{len(who)} devices"
         show.note(f"{show.colour('warning', show.YELLOW)}: {show.clean(names)}: {line}")
 
 
 def outcome(reply: dict[str, Any]) -> tuple[str, bool]:
     """Say in words what became of one target, and whether it went wrong."""
-    if reply["command_error"]:
+    if "command_error" in reply:
         return reply["command_error"], True
-    if reply["push_error"]:
+    if "push_error" in reply:
         return f"queued, but {reply['push_error']}".replace("queued, but queued", "queued"), False
-    return ("pushed" if reply["push_result"] else "queued"), False
+    return ("pushed" if "push_result" in reply else "queued"), False
 
 
 def from_now(seconds: float | None) -> int | None:

@@ -70,11 +70,11 @@ async def wait_for_connects(remote: Remote, ids: list[str], args: argparse.Names
     reply = await sending.send(remote, args, ids, "push.send", {})
     waiting: dict[str, list[str]] = {}
     for typed, each in reply["status"].items():
-        if each["push_result"]:
+        if "push_result" in each:
             waiting.setdefault(each["id"], []).append(typed)
         else:
-            show.note(f"{show.clean(typed)}  {each['push_error'] or each['command_error']}")
-    failed = any(not each["push_result"] for each in reply["status"].values())
+            show.note(f"{show.clean(typed)}  {each.get('push_error') or each['command_error']}")
+    failed = any("push_result" not in each for each in reply["status"].values())
     took: dict[str, float] = {}
     while waiting and time.monotonic() < begun + args.timeout:
         while fresh:
@@ -153,7 +153,7 @@ class Wait:
     def expect(self, reply: dict[str, Any]) -> None:
         """Take what the daemon said of the sending, and show who was refused."""
         for typed, each in reply["status"].items():
-            if each["command_error"]:
+            if "command_error" in each:
                 self._refused += 1
                 show.note(f"{typed}  {show.colour(outcome(each)[0], show.RED)}")
             else:

@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from mdmd.flow.enqueue import Reply
+from mdmd.flow.enqueue import Reply, TargetReply
 from mdmd.interfaces.audit import AuditEntry
 from mdmd.interfaces.fleet import EnrollmentRecord, Event, QueuedCommand, Result
 from mdmd.mdm.catalogue.load import entry
@@ -54,8 +54,13 @@ def event(value: Event, raw: bool) -> Record:
 
 
 def reply(value: Reply) -> Record:
-    """What became of a send or a push, by id."""
-    return attrs.asdict(value)
+    """What became of a send or a push, by id; of each only the words that say something."""
+    fields = attrs.asdict(value, recurse=False)
+    return {**fields, "status": {id: _words(each) for id, each in value.status.items()}}
+
+
+def _words(value: TargetReply) -> Record:
+    return {name: text for name, text in attrs.asdict(value).items() if text} if value.told else {}
 
 
 def audit_entry(value: AuditEntry) -> Record:

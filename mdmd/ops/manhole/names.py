@@ -19,6 +19,12 @@ _SEARCHED = 5000  # enrollments looked through for a name
 _PROTOCOL = {"UDID", "EnrollmentID", "CommandUUID", "Status", "UserID", "EnrollmentUserID"}
 
 
+def said_of_push(told: dict[str, str]) -> str:
+    """Say what became of a push: its apns-id, or why there is none."""
+    names = ("push_result", "push_error", "command_error")
+    return next((told[name] for name in names if name in told), "not pushed")
+
+
 class Sent:
     """
     A command that was sent to one device. ``await _.answer`` waits for what it says.
@@ -31,9 +37,9 @@ class Sent:
         self.uuid: str = reply["command_uuid"]
         self.request_type: str = reply["request_type"]
         (told,) = reply["status"].values()
-        if told["command_error"]:
+        if "command_error" in told:
             raise BadRequest(told["command_error"])
-        self.push = told["push_result"] or told["push_error"] or "not pushed"
+        self.push = told.get("push_result") or told.get("push_error") or "not pushed"
 
     @property
     def answer(self) -> Answer:
@@ -190,7 +196,7 @@ class Device:
     async def _push(self) -> str:
         reply = await self.call("push.send", ids=[self.id])
         told = reply["status"][self.id]
-        return clean(told["push_result"] or told["push_error"] or told["command_error"])
+        return clean(said_of_push(told))
 
     def _state(self) -> str:
         if self._record["enabled"]:

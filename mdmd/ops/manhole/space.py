@@ -8,7 +8,7 @@ from typing import Any
 from mdmd.ops.desk import Desk
 from mdmd.ops.manhole.interpreter import Answer
 from mdmd.ops.manhole.look import Tree
-from mdmd.ops.manhole.names import Call, DeviceAnswer, Devices, Events, Log
+from mdmd.ops.manhole.names import Call, DeviceAnswer, Devices, Events, Log, said_of_push
 
 _OVERVIEW = """\
 devices                    the fleet; devices.page(after, limit), async for d in devices
@@ -106,7 +106,4 @@ async def _stats(call: Call) -> Tree:
 
 async def _push(call: Call, ids: tuple[str, ...]) -> dict[str, str]:
     reply = await call("push.send", ids=list(ids))
-    return {
-        typed: each["push_result"] or each["push_error"] or each["command_error"]
-        for typed, each in reply["status"].items()
-    }
+    return {typed: said_of_push(each) for typed, each in reply["status"].items()}

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import attrs
-
 from mdmd.errors import BadRequest, StoreCorrupt
-from mdmd.flow.enqueue import Reply, TargetReply
+from mdmd.flow.enqueue import Reply
 from mdmd.flow.send import How
 from mdmd.interfaces.fleet import Priority
 from mdmd.mdm.catalogue.describe import describe
@@ -82,7 +80,8 @@ class Commands(Subject):
         Queue a command on each of ``ids`` (or serial numbers) and push.
 
         What the catalogue says can't be is refused: of the command as a whole,
-        or of one target. ``warnings`` in the answer are of what is not known.
+        or of one target. ``warnings`` in the answer are of what is not known,
+        each with those it is about.
 
         :param keys: the command's own, such as ``{"Queries": ["OSVersion"]}``.
         :param uuid: makes a repeat of this call harmless; None makes a random one.
@@ -146,9 +145,8 @@ class Commands(Subject):
             except StoreCorrupt:
                 why = "its unlock token is damaged in the store"
             if one is None or token is None:
-                failed = TargetReply(command_error=why)
                 caller.on.append(typed if one is None else str(one))
-                status[typed] = {"id": typed, **attrs.asdict(failed)}
+                status[typed] = {"id": typed, "command_error": why}
                 continue
             command = build_command("ClearPasscode", {"UnlockToken": token})
             told = await self._send(caller, command, [typed], How())
@@ -160,7 +158,10 @@ class Commands(Subject):
         caller.noted["command_uuid"] = command.uuid
         sent = await self.desk.sender.send(command, typed, how)
         caller.on.extend(sent.ids.get(each, each) for each in sent.reply.status)
-        warnings = {name: list(each) for name, each in sent.warnings.items()}
+        warnings: dict[str, list[str]] = {}
+        for name, lines in sent.warnings.items():
+            for line in lines:
+                warnings.setdefault(line, []).append(name)
         told = {**_by_typed(sent.reply, sent.ids), "warnings": warnings}
         for name, uuid in sent.uuids.items():
             told["status"][name]["command_uuid"] = uuid
