@@ -194,8 +194,12 @@ class FakeInventory:
     async def note(self, enrollment: EnrollmentID, notes: Mapping[str, str]) -> None:
         self.notes.setdefault(str(enrollment), {}).update(notes)
 
-    async def keep_pin(self, enrollment: EnrollmentID, pin: Pin) -> None:
+    async def keep_pin(self, enrollment: EnrollmentID, pin: Pin) -> bool:
         self.kept.append(pin)
+        return True
+
+    async def forget_pin(self, enrollment: EnrollmentID, uuid: str) -> None:
+        self.kept = [each for each in self.kept if each.uuid != uuid]
 
     async def pins(self, enrollment: EnrollmentID) -> list[Pin]:
         return self.kept

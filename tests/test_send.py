@@ -253,18 +253,34 @@ class CheckTests(SendCase):
         )
 
     async def test_security_first_one_lock_and_its_pin(self) -> None:
-        """A lock goes first, only one is pending, and its PIN is kept whatever comes after."""
+        """A lock goes first, only one is pending, and its PIN is the one that is kept."""
         mac = await self.mac()
         await self.send("ProfileList", ["C01"])
         await self.send("DeviceLock", ["C01"], PIN="111111")
-        again = await self.send("DeviceLock", ["C01"], PIN="222222")
-        self.assertIn("pending already", again.reply.status["C01"].command_error)
+        for how in (How(), How(keep=True), How(force=True)):
+            again = await self.send("DeviceLock", ["C01"], how, PIN="222222")
+            error = again.reply.status["C01"].command_error
+            self.assertRegex(error, "^a lock is pending already, .* --cancel UUID$")
         self.assertEqual(
             await self.waiting(mac),
             [("DeviceLock", Priority.SECURITY), ("ProfileList", Priority.NORMAL)],
         )
         pins = await self.store.inventory.pins(mac.enrollment)
-        self.assertIn("111111", [pin.pin for pin in pins])
+        self.assertEqual([pin.pin for pin in pins], ["111111"])
+
+    async def test_a_pin_that_was_sent_is_never_forgotten(self) -> None:
+        """Not by a repeat of its lock while another one is pending."""
+        mac = await self.mac()
+        first = build_command("DeviceLock", {"PIN": "111111"}, "FIRST")
+        await self.sender.send(first, ["C01"], How())
+        await mac.acknowledges("FIRST")
+        await mac.is_sent("OTHER")
+        await mac.acknowledges("OTHER")
+        await self.send("DeviceLock", ["C01"], PIN="222222")
+        again = await self.sender.send(first, ["C01"], How())
+        self.assertIn("pending", again.reply.status["C01"].command_error)
+        pins = await self.store.inventory.pins(mac.enrollment)
+        self.assertEqual([pin.pin for pin in pins], ["222222", "111111"])
 
     async def test_integrators_are_held_to_it_too(self) -> None:
         """By the API as well a lock goes first, is pending once, and leaves its PIN."""
@@ -282,7 +298,7 @@ class CheckTests(SendCase):
         self.assertEqual([bool(each) for each in errors], [False, False, True])
         self.assertEqual(await self.waiting(mac), [("DeviceLock", 0), ("ProfileList", 4)])
         pins = await self.store.inventory.pins(mac.enrollment)
-        self.assertEqual([each.pin for each in pins], ["222222", "111111"])
+        self.assertEqual([each.pin for each in pins], ["111111"])
         self.assertEqual(await self.store.inventory.pins(EnrollmentID("nobody")), [])
 
     async def test_only_the_last_question_counts(self) -> None:

@@ -33,7 +33,9 @@ class Fault(StrEnum):
     UNKNOWN = "no such enrollment"
     DUPLICATE = "a command with this CommandUUID is in its queue already"
     UNREADABLE = "its record in the store is damaged; mdmctl fsck says how"
-    PENDING = "one of this kind is pending already; cancel it first"
+    # Of lock and wipe, by the kind's name.
+    PENDING = "a {} is pending already, so this one was not queued: mdmctl queue shows it, and \
+takes it out with --cancel UUID"
     DISABLED = "queued, but the enrollment is disabled: it is not pushed to"
 
 
@@ -121,13 +123,20 @@ class Enqueuer:
         awake: dict[str, EnrollmentID],
     ) -> None:
         """Queue on a part of all targets; write down what became of each, and whom to push to."""
+        kept: frozenset[EnrollmentID] = frozenset()
         if self._pins is not None:
-            await self._pins.keep(command, list(targets.values()))
+            kept = await self._pins.keep(command, list(targets.values()))
         outcomes = await self._fleet.enqueue(command, list(targets.values()), policy)
+        pending = set()
         for (typed, target), outcome in zip(targets.items(), outcomes, strict=True):
             status[typed] = _REPLIES[outcome]
             if outcome is Enqueued.QUEUED:
                 awake[typed] = target
+            elif outcome is Enqueued.PENDING:
+                status[typed] = TargetReply(command_error=Fault.PENDING.format(policy.kind))
+                pending.add(target)
+        if self._pins is not None:
+            await self._pins.forget(command, kept & pending)
 
     async def push(self, ids: Sequence[str]) -> Reply:
         """
@@ -154,7 +163,7 @@ _REPLIES = {
     Enqueued.UNKNOWN: TargetReply(command_error=Fault.UNKNOWN.value),
     Enqueued.DUPLICATE: TargetReply(command_error=Fault.DUPLICATE.value),
     Enqueued.UNREADABLE: TargetReply(command_error=Fault.UNREADABLE.value),
-    Enqueued.PENDING: TargetReply(command_error=Fault.PENDING.value),
+    Enqueued.PENDING: TargetReply(command_error=Fault.PENDING.value),  # its kind is filled in
     Enqueued.DISABLED: TargetReply(push_error=Fault.DISABLED.value),
 }
 

@@ -1,6 +1,6 @@
 """PINs are kept before the command that carries one is queued, so that nobody is locked out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mdmd.interfaces.inventory import IInventory, Pin
 from mdmd.mdm.catalogue.load import entry
@@ -19,13 +19,29 @@ class Pins:
         self._inventory = inventory
         self._now = now
 
-    async def keep(self, command: Command, targets: Sequence[EnrollmentID]) -> None:
-        """Keep the PIN of a command for each device that is to get it, if there is one."""
-        found = entry(command.request_type)
-        if found is None or "PIN" not in found.secrets:
-            return
-        pin = keys_of(command).get("PIN")
-        if isinstance(pin, str) and pin:
-            kept = Pin(command.uuid, command.request_type, pin, self._now())
-            for one in targets:
-                await self._inventory.keep_pin(one, kept)
+    async def keep(
+        self, command: Command, targets: Sequence[EnrollmentID]
+    ) -> frozenset[EnrollmentID]:
+        """
+        Keep the PIN of a command for each device that is to get it, if there is one.
+
+        :return: for whom it was not kept before.
+        """
+        pin = _pin(command)
+        if not pin:
+            return frozenset()
+        kept = Pin(command.uuid, command.request_type, pin, self._now())
+        return frozenset([one for one in targets if await self._inventory.keep_pin(one, kept)])
+
+    async def forget(self, command: Command, targets: Iterable[EnrollmentID]) -> None:
+        """Forget it for those that did not get the command: it would be the wrong one."""
+        for one in targets:
+            await self._inventory.forget_pin(one, command.uuid)
+
+
+def _pin(command: Command) -> str:
+    found = entry(command.request_type)
+    if found is None or "PIN" not in found.secrets:
+        return ""
+    pin = keys_of(command).get("PIN")
+    return pin if isinstance(pin, str) else ""

@@ -194,11 +194,10 @@ def policy_of(found: Entry | None, keys: Mapping[str, object], how: How) -> Poli
     urgent = found is not None and found.priority == "security"
     usual = Priority.SECURITY if urgent else Priority.NORMAL
     kind, replaces = "", False
-    if found is not None and not how.keep:
-        if found.single:
-            kind = found.single
-        elif found.dedupe:
-            kind, replaces = found.name, True
+    if found is not None and found.single:
+        kind = found.single
+    elif found is not None and found.dedupe and not how.keep:
+        kind, replaces = found.name, True
     return Policy(
         priority=usual if how.priority is None else how.priority,
         expires=how.expires,

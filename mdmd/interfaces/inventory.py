@@ -59,8 +59,11 @@ class IInventory(Protocol):
         :raises NotEnrolled: there is no such enrollment.
         """
 
-    async def keep_pin(self, enrollment: EnrollmentID, pin: Pin) -> None:
-        """Keep a PIN sealed, before its command is queued; safe to repeat."""
+    async def keep_pin(self, enrollment: EnrollmentID, pin: Pin) -> bool:
+        """Keep a PIN sealed, before its command is queued; False: it is, or nobody is there."""
+
+    async def forget_pin(self, enrollment: EnrollmentID, uuid: str) -> None:
+        """Forget the PIN of a command that was not queued after all."""
 
     async def pins(self, enrollment: EnrollmentID) -> list[Pin]:
         """Read the PINs that were sent, newest first."""

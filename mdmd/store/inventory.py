@@ -84,13 +84,17 @@ class Inventory:
         names = (keys.record(enrollment), keys.notes(enrollment))
         await self._tools.change("note", names, args)
 
-    async def keep_pin(self, enrollment: EnrollmentID, pin: Pin) -> None:
-        """Keep a PIN sealed, before its command is queued; safe to repeat."""
+    async def keep_pin(self, enrollment: EnrollmentID, pin: Pin) -> bool:
+        """Keep a PIN sealed, before its command is queued; False: it is, or nobody is there."""
         name = keys.pins(enrollment)
         told = json.dumps([pin.uuid, pin.request_type, pin.pin, pin.at]).encode()
         sealed = self._tools.sealer.seal(told, name)
         names = (name, keys.device_record(enrollment))
-        await self._tools.change("keep_pin", names, (pin.uuid, sealed, PINS_KEPT))
+        return bool(await self._tools.change("keep_pin", names, (pin.uuid, sealed, PINS_KEPT)))
+
+    async def forget_pin(self, enrollment: EnrollmentID, uuid: str) -> None:
+        """Forget the PIN of a command that was not queued after all."""
+        await self._tools.link.script("forget_pin", (keys.pins(enrollment),), (uuid,))
 
     async def pins(self, enrollment: EnrollmentID) -> list[Pin]:
         """Read the PINs that were sent, newest first."""
