@@ -131,7 +131,9 @@ class CatalogueDaemonTests(DaemonCase):
         self.daemon.mdmctl("send", "C02CAT3", "SecurityInfo")
         self.assertEqual(self.daemon.mdmctl("lock", "C02CAT3", "--pin", "123456").returncode, 0)
         again = self.daemon.mdmctl("lock", "C02CAT3", "--pin", "654321")
-        self.assertIn("pending already", again.stdout)
+        (refusal,) = [line for line in again.stdout.splitlines() if "pending" in line]
+        self.assertRegex(refusal, r"^C02CAT3  a lock is pending already, .* --cancel UUID$")
+        self.assertNotIn("654321", again.stdout + again.stderr)
         self.daemon.enqueue(mac.udid, "API", "EraseDevice")
         _, lock, kind = mac.connect()
         self.assertEqual(kind, "DeviceLock")
@@ -140,6 +142,16 @@ class CatalogueDaemonTests(DaemonCase):
         self.assertIn("123456", [each["pin"] for each in self.daemon.ask("pins", "C02CAT3")])
         acts = [each["what"] for each in self.daemon.ask("audit")]
         self.assertIn("pins.show", acts)
+
+    def test_a_push_that_can_not_be(self) -> None:
+        """Without a push certificate a command is queued, and a push is just not made."""
+        self.mac(9)
+        sent = self.daemon.mdmctl("send", "C02CAT9", "SecurityInfo")
+        self.assertEqual(sent.returncode, 0)
+        self.assertIn("C02CAT9  queued, but ", sent.stdout)
+        pushed = self.daemon.mdmctl("push", "C02CAT9")
+        self.assertEqual(pushed.returncode, 1)
+        self.assertRegex(pushed.stdout, "^C02CAT9  not pushed: no push certificate ")
 
     def test_odd_answers_never_disturb(self) -> None:
         """A string for a dictionary, no QueryResponses, an invalid date: 200 and the next one."""

@@ -74,12 +74,15 @@ class SendTests(CommandLine):
             ),
             (("DeviceInfo",), "did you mean DeviceInformation?"),
             (("RestartDevice", "NotifyUser=perhaps"), "NotifyUser: takes yes or no"),
+            (("RestartDevice", "--expires=-1"), "'-1' is not a number of seconds"),
+            (("RestartDevice", "--not-before", "inf"), "'inf' is not a number of seconds"),
             (
                 ("InstallProfile", "Payload=@/nowhere"),
                 "Payload: /nowhere: No such file or directory",
             ),
         ):
-            done = self.mdmctl("send", MAC, *words, status=1)
+            usage = any(word.startswith("--") for word in words)
+            done = self.mdmctl("send", MAC, *words, status=2 if usage else 1)
             self.assertIn(text, done.stderr)
 
     def test_targets(self) -> None:
@@ -123,7 +126,9 @@ class SendTests(CommandLine):
 
     def test_wipe_asks_for_the_serial_number(self) -> None:
         """Another one, or none, erases nothing; a fleet needs --yes."""
-        self.assertIn("nothing was erased", self.wipe("C02\n", MAC, status=1).stderr)
+        refused = self.wipe("C02\n", MAC, status=1).stderr
+        self.assertIn("nothing was erased", refused)
+        self.assertNotIn("PIN", refused)
         self.assertIn("nothing was erased", self.wipe("", MAC, status=1).stderr)
         self.assertIn("say --yes", self.wipe("", "--all", status=1).stderr)
         self.assertIn("EraseDevice", self.wipe("C02XL0THJGH5\n", MAC, "--pin", "123456").stdout)

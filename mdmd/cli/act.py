@@ -97,21 +97,30 @@ def _send(args: argparse.Namespace) -> int:
     options = {"request_type": request_type, "keys": given, "uuid": None, **how(args)}
     ask = _confirm if request_type == "EraseDevice" and not args.yes else None
     # What a device can't take, such as a PIN, is left out for it.
-    return dispatch(args, args.id, "commands.send", {**options, "prune": not args.force}, ask)
+    options["prune"] = not args.force
+    made_up = "PIN" in given and not args.pin
+    sent = _tell_pin(given["PIN"]) if made_up else lambda reply: None
+    return dispatch(args, args.id, "commands.send", options, ask, sent)
+
+
+def _tell_pin(pin: str) -> Callable[[dict[str, Any]], None]:
+    """Tell a PIN that was made up once a device is to get it, and not before."""
+
+    def tell(reply: dict[str, Any]) -> None:
+        from mdmd.cli import show
+
+        if not all("command_error" in each for each in reply["status"].values()):
+            show.note(f"PIN for Macs: {pin} (`mdmctl pins ID` shows it again)")
+
+    return tell
 
 
 # -- what each sends ----------------------------------------------------------------
 
 
 def _pin(args: argparse.Namespace) -> str:
-    """Take the PIN as typed, or make six digits up and say how to read them again."""
-    if args.pin:
-        return str(args.pin)
-    from mdmd.cli import show
-
-    pin = f"{secrets.randbelow(1_000_000):06}"
-    show.note(f"PIN for Macs: {pin} (`mdmctl pins ID` shows it again)")
-    return pin
+    """Take the PIN as typed, or make six digits up."""
+    return str(args.pin or f"{secrets.randbelow(1_000_000):06}")
 
 
 def _lock(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:

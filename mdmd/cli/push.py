@@ -41,7 +41,8 @@ def _push(args: argparse.Namespace) -> int:
             from mdmd.cli.waiting import wait_for_connects
 
             return await wait_for_connects(remote, split(args.id), args)
-        return show_reply(await send(remote, args, split(args.id), "push.send", {}), args)
+        reply = await send(remote, args, split(args.id), "push.send", {})
+        return show_reply(reply, args, pushes=True)
 
     return run(args, verb)
 

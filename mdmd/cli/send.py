@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from mdmd.cli.client import Remote
 
 
+_CENTURY = 100 * 366 * 86_400.0
+
+
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the verbs."""
     send = subparsers.add_parser(
@@ -43,9 +46,9 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say how it is sent."""
     add = parser.add_argument
     add("--priority", choices=("security", "normal", "background"), default="")
-    add("--expires", metavar="SECONDS", type=float, help="set it aside if not taken by then")
+    add("--expires", metavar="SECONDS", type=seconds, help="set it aside if not taken by then")
     add("--max-attempts", metavar="N", type=int, help="set it aside after so many deliveries")
-    add("--not-before", metavar="SECONDS", type=float, help="offer it only after so long")
+    add("--not-before", metavar="SECONDS", type=seconds, help="offer it only after so long")
     add("--no-push", action="store_true", help="leave the devices asleep")
     add("--force", action="store_true", help="send whatever the catalogue says against it")
     add("--keep", action="store_true", help="leave one of the same kind that waits in its place")
@@ -57,6 +60,17 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         default=300.0,
         help="how long --wait waits (default 300)",
     )
+
+
+def seconds(text: str) -> float:
+    """Read an option that is a time from now on."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= _CENTURY:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return found
 
 
 def how(args: argparse.Namespace) -> dict[str, Any]:
@@ -122,11 +136,13 @@ def dispatch(
     name: str,
     options: dict[str, Any],
     ask: "Callable[[Remote, argparse.Namespace], Awaitable[None]] | None" = None,
+    sent: Callable[[dict[str, Any]], None] = lambda reply: None,
 ) -> int:
     """
     Send to those that are meant, and wait for the answers if asked to.
 
     :param ask: is called before; raises if it shall not be.
+    :param sent: is called with what became of each, before it is waited for.
     """
     from mdmd.cli import sending
     from mdmd.cli.client import run
@@ -137,7 +153,9 @@ def dispatch(
             await ask(remote, args)
 
         async def send() -> dict[str, Any]:
-            return await sending.send(remote, args, sending.split(ids), name, options)
+            reply = await sending.send(remote, args, sending.split(ids), name, options)
+            sent(reply)
+            return reply
 
         if args.wait:
             return await wait_for(remote, send, args)

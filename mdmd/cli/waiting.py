@@ -73,7 +73,7 @@ async def wait_for_connects(remote: Remote, ids: list[str], args: argparse.Names
         if "push_result" in each:
             waiting.setdefault(each["id"], []).append(typed)
         else:
-            show.note(f"{show.clean(typed)}  {each.get('push_error') or each['command_error']}")
+            show.note(f"{show.clean(typed)}  {sending.push_outcome(each)[0]}")
     failed = any("push_result" not in each for each in reply["status"].values())
     took: dict[str, float] = {}
     while waiting and time.monotonic() < begun + args.timeout:

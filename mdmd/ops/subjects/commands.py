@@ -9,6 +9,7 @@ from mdmd.interfaces.fleet import Priority
 from mdmd.mdm.catalogue.describe import describe
 from mdmd.mdm.catalogue.load import entry, need, search
 from mdmd.mdm.command import Command, build_command, decode_command
+from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.ops import records
 from mdmd.ops.desk import Desk
 from mdmd.ops.method import Arguments, Caller, Subject, Wire, method
@@ -136,14 +137,7 @@ class Commands(Subject):
         status: dict[str, records.Record] = {}
         for typed in dict.fromkeys(each.strip() for each in ids):
             one = await self.desk.fleet.find(typed)
-            token, why = (
-                None,
-                "no such enrollment" if one is None else "it never gave an unlock token",
-            )
-            try:
-                token = None if one is None else await self.desk.inventory.unlock_token(one)
-            except StoreCorrupt:
-                why = "its unlock token is damaged in the store"
+            token, why = await self._unlock_token(one)
             if one is None or token is None:
                 caller.on.append(typed if one is None else str(one))
                 status[typed] = {"id": typed, "command_error": why}
@@ -152,6 +146,15 @@ class Commands(Subject):
             told = await self._send(caller, command, [typed], How())
             status[typed] = {**told["status"][typed], "command_uuid": command.uuid}
         return {"status": status, "command_uuid": "", "request_type": "ClearPasscode"}
+
+    async def _unlock_token(self, one: EnrollmentID | None) -> tuple[bytes | None, str]:
+        """Read a token, or say why there is none."""
+        if one is None:
+            return None, "no such enrollment"
+        try:
+            return await self.desk.inventory.unlock_token(one), "it never gave an unlock token"
+        except StoreCorrupt:
+            return None, "its unlock token is damaged in the store"
 
     async def _send(self, caller: Caller, command: Command, typed: list[str], how: How) -> Any:
         caller.noted["request_type"] = command.request_type
