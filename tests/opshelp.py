@@ -17,7 +17,15 @@ from mdmd.flow.pins import Pins
 from mdmd.flow.send import Sender
 from mdmd.flow.targets import Targets
 from mdmd.interfaces.audit import AuditEntry
-from mdmd.interfaces.fleet import Enqueued, EnrollmentRecord, Event, Policy, QueuedCommand, Result
+from mdmd.interfaces.fleet import (
+    Enqueued,
+    EnrollmentRecord,
+    Event,
+    Named,
+    Policy,
+    QueuedCommand,
+    Result,
+)
 from mdmd.interfaces.inventory import Change, Known, Pin
 from mdmd.interfaces.push import Decision, PushOutcome
 from mdmd.mdm import plist
@@ -139,6 +147,14 @@ class FakeFleet:
 
     async def command(self, uuid: str) -> Command | None:
         return next((command for command, _, _ in self.sent if command.uuid == uuid), None)
+
+    async def named(self, name: str, after: str = "", limit: int = 500) -> Named:
+        """A page has one enrollment, whatever the limit: whoever asks has to go on."""
+        page = (await self.enrollments(after, 1))[:1]
+        names = {each.enrollment: each.facts["DeviceName"] for each in page}
+        found = tuple(one for one, each in names.items() if each.casefold() == name.casefold())
+        last = str(page[-1].enrollment) if page else ""
+        return Named(found, last, len(page))
 
     async def totals(self) -> tuple[int, int]:
         return len(self.records), sum(map(bool, self.queues.values()))

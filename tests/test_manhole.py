@@ -275,6 +275,7 @@ class TerminalTests(ManholeCase):
         terminal.line('d = device("C02XL0THJGH5")')
         self.assertIn(f"<{MAC}  C02XL0THJGH5", terminal.line("d"))
         self.assertIn(MAC, terminal.line('device("mac-1 OF somebody")'))
+        self.assertIn("NotHere", terminal.line('device("{no such}")'))
         sent = terminal.line('await d.send("DeviceInformation", Queries=["OSVersion"])')
         self.assertIn("apns-MAC-1", sent)
         self.assertIn("Acknowledged", terminal.line("await _.answer"))

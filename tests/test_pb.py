@@ -297,6 +297,7 @@ class RoleTests(SynchronousTestCase):
         ("enrollments.complete", {"begun": "M"}, Role.VIEWER),
         ("enrollments.find", {"text": MAC}, Role.VIEWER),
         ("enrollments.get", {"id": MAC}, Role.VIEWER),
+        ("enrollments.named", {"name": "Anna's Mac"}, Role.VIEWER),
         ("enrollments.page", {}, Role.VIEWER),
         ("events.page", {}, Role.VIEWER),
         ("events.raw", {}, Role.ADMIN),

@@ -7,6 +7,7 @@ from mdmd.interfaces.fleet import Enqueued, Policy
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.pki.sealing import Sealer
+from mdmd.store import keys
 from mdmd.store.fleet import ENQUEUE_AT_ONCE, LIST_AT_ONCE
 from mdmd.store.store import Settings, Store
 from tests.storecase import MS, SEALER, TOPIC, StoreCase, command, udid
@@ -207,3 +208,41 @@ class ReadTests(StoreCase):
         await mac.token_update(topic="com.apple.mgmt.other")
         await self.enrolled(2)
         self.assertEqual(await certificates.enrolled(), {TOPIC: 1, "com.apple.mgmt.other": 1})
+
+
+class NamesTests(StoreCase):
+    """Whoever is told "Anna's Mac" has no serial number."""
+
+    async def all_named(self, name: str, limit: int) -> list[str]:
+        """Look through everything."""
+        found, after, looked_at, more = [], "", 0, True
+        while more:
+            page = await self.store.fleet.named(name, after, limit)
+            found += [str(each) for each in page.enrollments]
+            after, more = page.after, bool(page.after)
+            looked_at += page.looked_at
+        self.assertEqual(looked_at, await self.link.call("ZCARD", keys.IDS))
+        return found
+
+    async def test_by_either_name(self) -> None:
+        """The device's own and the operator's, capitals don't matter, on whatever page."""
+        macs = [await self.enrolled(n) for n in range(7)]
+        ids = [str(each.enrollment) for each in macs]
+        learn, note = self.store.inventory.learn, self.store.inventory.note
+        await learn(macs[5].enrollment, {"DeviceName": "Zoës iPad"}, MS)
+        await note(macs[2].enrollment, {"name": " zoËs ipad "})
+        await learn(macs[3].enrollment, {"DeviceName": "Zoë"}, MS)
+        for limit in (1, 2, 3, 500):
+            self.assertEqual(await self.all_named("ZOËS IPAD", limit), [ids[2], ids[5]])
+        await learn(macs[5].enrollment, {"DeviceName": "Another"}, MS + 1)
+        self.assertEqual(await self.all_named("Zoës iPad", 500), [ids[2]])
+        self.assertEqual(await self.all_named("nobody", 2), [])
+        self.assertEqual(await self.all_named("", 2), [])
+
+    async def test_a_damaged_one_is_passed_over(self) -> None:
+        """The others are found all the same."""
+        one, two = await self.enrolled(1), await self.enrolled(2)
+        await self.store.inventory.note(two.enrollment, {"name": "x"})
+        await self.link.call("DEL", keys.facts(one.enrollment))
+        await self.link.call("SET", keys.facts(one.enrollment), "damaged")
+        self.assertEqual(await self.all_named("x", 500), [str(two.enrollment)])

@@ -107,6 +107,15 @@ class EnrollmentRecord:
     unreadable: bool = False  # it is damaged in the store; what is here is what could be read
 
 
+@attrs.frozen
+class Named:
+    """Those of a page that have a name. ``after`` goes on from here; "" when that was all."""
+
+    enrollments: tuple[EnrollmentID, ...]
+    after: str
+    looked_at: int
+
+
 class IFleet(Protocol):
     """Reads and acts for operators."""
 
@@ -142,6 +151,14 @@ class IFleet(Protocol):
 
     async def complete(self, begun: str, limit: int = 100) -> list[str]:
         """List enrollment ids and serial numbers that begin like this, so many of each."""
+
+    async def named(self, name: str, after: str = "", limit: int = 500) -> Named:
+        """
+        Look at up to ``limit`` enrollments in id order for those that have a name.
+
+        Either counts, the device's own and the one that an operator gave it, and
+        small letters are as good as capitals.
+        """
 
     async def queue(self, enrollment: EnrollmentID) -> list[QueuedCommand]:
         """List pending and parked commands in delivery order."""

@@ -20,6 +20,7 @@ NOTES = ("name", "owner", "location", "notes")  # free fields of a device
 PAGE = 100  # records of a page, unless asked otherwise
 LARGEST_PAGE = 1000
 LARGEST_RECORDS = 250  # of enrollments: to spell more would hold the daemon up for too long
+NAMES = 500  # enrollments looked at for a name, in one call
 MOVED_AT_ONCE = 50  # records of moving.devices, .commands and .put
 
 # What a failed call ends with, by name; the classes are in mdmd.errors.

@@ -8,7 +8,15 @@ import attrs
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from mdmd.errors import BadMessage
-from mdmd.interfaces.fleet import Enqueued, EnrollmentRecord, Event, Policy, QueuedCommand, Result
+from mdmd.interfaces.fleet import (
+    Enqueued,
+    EnrollmentRecord,
+    Event,
+    Named,
+    Policy,
+    QueuedCommand,
+    Result,
+)
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
 from mdmd.store import keys
@@ -184,6 +192,21 @@ class Fleet:
             found += await self._tools.link.call("ZRANGEBYLEX", key, least, most, "LIMIT", 0, limit)
         return [each.decode("utf-8", "replace") for each in found]
 
+    async def named(self, name: str, after: str = "", limit: int = 500) -> Named:
+        """Look at some enrollments for those that have a name; see IFleet."""
+        start = f"({after}" if after else "-"
+        found = await self._tools.link.call("ZRANGEBYLEX", keys.IDS, start, "+", "LIMIT", 0, limit)
+        ids = [each.decode() for each in found]
+        go_on = ids[-1] if len(ids) == limit else ""
+        # Only devices tell names: user channels are passed over.
+        ones = [one for one in map(EnrollmentID.parse, ids) if not one.channel]
+        names = [key for one in ones for key in (keys.facts(one), keys.notes(one))]
+        told = await self._tools.link.script("names", names) if names else []
+        same = name.strip().casefold().encode()
+        pairs = zip(ones, told[::2], told[1::2], strict=True)
+        meant = tuple(one for one, *each in pairs if same and same in map(_folded, each))
+        return Named(meant, go_on, len(ids))
+
     async def _describe(self, ones: Sequence[EnrollmentID]) -> list[EnrollmentRecord | None]:
         if not ones:
             return []
@@ -315,6 +338,10 @@ def _record(
         last_push=_int(it.get("pushed")),
         last_push_result=it.get("push_result", ""),
     )
+
+
+def _folded(name: bytes) -> bytes:
+    return name.decode(errors="replace").strip().casefold().encode()
 
 
 def _pairs(flat: list[bytes]) -> dict[str, str]:

@@ -25,19 +25,19 @@ class Console(Protocol):
     """
     Somebody with a terminal.
 
-    :param make_session: makes the session that prints to ``write``.
+    :param make_session: makes the session that prints to ``write`` and to ``progress``.
     """
 
     transport: Any
 
     def __init__(
         self,
-        make_session: Callable[[Callable[[str], None]], ManholeSession],
+        make_session: Callable[[Callable[[str], None], Callable[[str], None]], ManholeSession],
         history: History,
         greeting: str,
         width: int,
     ) -> None:
-        self._session = make_session(self.write)
+        self._session = make_session(self.write, self.progress)
         self._session.interpreter.namespace.update(exit=_Leave(self.leave), quit=_Leave(self.leave))
         self._history = history
         self._greeting = greeting
@@ -75,6 +75,11 @@ class Console(Protocol):
             return
         end = "" if text.endswith("\n") else "\r\n"
         self._send(self._editor.clear() + text + end + self._editor.draw())
+
+    def progress(self, text: str) -> None:
+        """Show a line while something runs, in the place of the last one; "" takes it away."""
+        if not self._editing:
+            self._send(f"\r\x1b[K{text[: self._editor.width - 1]}")
 
     def _send(self, text: str) -> None:
         self.transport.write(text.encode("utf-8", "replace"))

@@ -1,21 +1,22 @@
 """What an operator finds in the manhole: the fleet and the daemon, as things with names."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from twisted.internet.task import deferLater
 
-from mdmd.errors import BadRequest, NotHere
+from mdmd.errors import BadMessage, BadRequest, Conflict, NotHere
 from mdmd.mdm import plist
 from mdmd.ops.desk import Desk
 from mdmd.ops.manhole.interpreter import Answer
-from mdmd.ops.manhole.look import Rows, Tree, age, clean, event_line, moment
-from mdmd.ops.subscription import Filter
+from mdmd.ops.manhole.look import Rows, Tree, age, clean, moment
 
 Call = Callable[..., Coroutine[Any, Any, Any]]
 
 _PAGE = 200
-_SEARCHED = 5000  # enrollments looked through for a name
+_NAMESAKES = 5  # of those that share a name, so many are told
+_TELL_AFTER = 1.0  # seconds; what takes longer says how far it is
 _PROTOCOL = {"UDID", "EnrollmentID", "CommandUUID", "Status", "UserID", "EnrollmentUserID"}
 
 
@@ -288,8 +289,9 @@ class Devices(Answer):
     ``async for d in devices: …`` goes through all of them, a page at a time.
     """
 
-    def __init__(self, desk: Desk, call: Call) -> None:
+    def __init__(self, desk: Desk, call: Call, progress: Callable[[str], None]) -> None:
         super().__init__(lambda: self._page("", 100), "devices")
+        self._progress = progress
         self._desk = desk
         self._call = call
 
@@ -319,77 +321,38 @@ class Devices(Answer):
         return DeviceAnswer(lambda: self._one(text), f"the device {text}")
 
     async def _one(self, text: str) -> Device:
-        id = await self._call("enrollments.find", text=text)
-        if id is not None:
-            return self._device(await self._call("enrollments.get", id=id))
-        seen = 0
-        async for each in self:
-            if each.name.casefold() == text.strip().casefold():
-                return each
-            seen += 1
-            if seen == _SEARCHED:
-                raise NotHere(f"no id, no serial number, and no name among the first {seen}")
-        raise NotHere(f"no enrollment id, serial number or name is {text[:80]!r}")
+        with contextlib.suppress(BadMessage):  # a name may be no id
+            id = await self._call("enrollments.find", text=text)
+            if id is not None:
+                return self._device(await self._call("enrollments.get", id=id))
+        ids = await self._named(text)
+        if not ids:
+            raise NotHere(f"no enrollment id, serial number or name is {text[:80]!r}")
+        if len(ids) > 1:
+            more = "" if len(ids) <= _NAMESAKES else " …"
+            raise Conflict(
+                f"several have this name, which one? {', '.join(ids[:_NAMESAKES])}{more}"
+            )
+        return self._device(await self._call("enrollments.get", id=ids[0]))
 
+    async def _named(self, name: str) -> list[str]:
+        """
+        Look through the whole fleet: a name may be anybody's, and several may have it.
 
-class Events(Answer):
-    """
-    What happens. ``events`` alone: the last ones; ``events.tail()`` prints them as they come.
-
-    ``events.tail("C02…")`` follows one device, ``events.tail(topics=["mdm.Connect"])`` a topic.
-    """
-
-    def __init__(self, desk: Desk, call: Call, write: Callable[[str], None]) -> None:
-        super().__init__(self._last, "events")
-        self._desk = desk
-        self._call = call
-        self._write = write
-
-    async def _last(self, count: int = 20) -> Rows:
-        hour_ago = f"{max(0, self._desk.now() - 3_600_000)}-0"
-        found: list[Any] = []
-        after = hour_ago
-        for _ in range(50):
-            page = await self._call("events.page", after=after, limit=1000)
-            found = [*found, *page][-count:]
-            if len(page) < 1000:
-                break
-            after = page[-1]["id"]
-        return Rows(found, {"THE LAST HOUR": event_line}, "nothing happened within the last hour")
-
-    def tail(self, id: str = "", topics: list[str] | None = None) -> Answer:
-        """Print events as they come, until Ctrl-C."""
-        return Answer(lambda: self._tail(id, tuple(topics or ())), "prints events")
-
-    async def _tail(self, id: str, topics: tuple[str, ...]) -> None:
-        from mdmd.ops.records import event
-
-        if id:
-            found = await self._call("enrollments.find", text=id)
-            id = found or id
-        wanted = Filter(id, topics)
-        self._write("events as they come; Ctrl-C ends it\n")
-        after = await self._desk.fleet.newest_event()
-        while True:
-            page = await self._desk.tail.take(after)
-            for each in page:
-                if wanted.fits(each):
-                    self._write(event_line(event(each, raw=False)) + "\n")
-            after = page[-1].id
-
-
-class Log:
-    """How much is logged: ``log.level("apns", "debug")``; "" means everything."""
-
-    def __init__(self, set_level: Callable[[str, str], None]) -> None:
-        self._set_level = set_level
-
-    def level(self, room: str, level: str) -> None:
-        """Log more or less of one part from now on: debug, info, warn, error or critical."""
+        A page at a time, so that others have their turn.
+        """
+        found: list[str] = []
+        after, looked_at, more = "", 0, True
+        said = self._desk.clock.seconds()
         try:
-            self._set_level(room, level)
-        except ValueError as error:
-            raise BadRequest(str(error)) from None
-
-    def __repr__(self) -> str:
-        return '<log.level("apns", "debug") logs more of one part>'
+            while more and len(found) <= _NAMESAKES:
+                page = await self._call("enrollments.named", name=name, after=after)
+                after, more = page["after"], bool(page["after"])
+                found += page["ids"]
+                looked_at += page["looked_at"]
+                if self._desk.clock.seconds() - said >= _TELL_AFTER:
+                    said = self._desk.clock.seconds()
+                    self._progress(f"looking for the name, at {looked_at:,} enrollments …")
+        finally:
+            self._progress("")
+        return found

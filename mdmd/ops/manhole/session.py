@@ -29,6 +29,7 @@ class ManholeSession:
 
     :param caller: says who this is now: they may have been removed meanwhile.
     :param write: prints to their terminal, at any time.
+    :param progress: shows a line for a while; "" takes it away.
     :param running: the lines of all sessions, until each is in the audit.
     """
 
@@ -38,11 +39,12 @@ class ManholeSession:
         caller: Callable[[], Caller],
         write: Callable[[str], None],
         running: "set[Deferred[str]]",
+        progress: Callable[[str], None],
     ) -> None:
         self._perspective = perspective
         self._caller = caller
         self.name = caller().name
-        names = make_namespace(perspective.desk, self.call, write)
+        names = make_namespace(perspective.desk, self.call, write, progress)
         self.interpreter = Interpreter(names, write, self.name)
         self._write = write
         self._all = running

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from mdmd.ops.desk import Desk
+from mdmd.ops.manhole.happenings import Events, Log
 from mdmd.ops.manhole.interpreter import Answer
 from mdmd.ops.manhole.look import Tree
-from mdmd.ops.manhole.names import Call, DeviceAnswer, Devices, Events, Log, said_of_push
+from mdmd.ops.manhole.names import Call, DeviceAnswer, Devices, said_of_push
 
 _OVERVIEW = """\
 devices                    the fleet; devices.page(after, limit), async for d in devices
@@ -65,14 +66,17 @@ def greeting(version: str, name: str) -> str:
     return f"mdmd {version}: you are in the living server, {name}.\n\n{_OVERVIEW}\n"
 
 
-def make_namespace(desk: Desk, call: Call, write: Callable[[str], None]) -> dict[str, Any]:
+def make_namespace(
+    desk: Desk, call: Call, write: Callable[[str], None], progress: Callable[[str], None]
+) -> dict[str, Any]:
     """
     Make the names of a session.
 
     :param call: makes a call of :class:`mdmd.ops.perspective.Perspective` as this operator.
     :param write: prints to the session.
+    :param progress: shows a line for a while; "" takes it away.
     """
-    devices = Devices(desk, call)
+    devices = Devices(desk, call, progress)
 
     def device(text: str) -> DeviceAnswer:
         """Find one device by serial number, enrollment id or name."""

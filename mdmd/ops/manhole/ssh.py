@@ -161,13 +161,16 @@ class SSHSession:
     def _name(self) -> str:
         return self._manhole.admission.caller(self._user.key, self._host()).name
 
-    def _make(self, write: Callable[[str], None]) -> ManholeSession:
+    def _make(
+        self, write: Callable[[str], None], progress: Callable[[str], None] = lambda _: None
+    ) -> ManholeSession:
         host = self._host()
         return ManholeSession(
             self._manhole.perspective,
             lambda: self._manhole.admission.caller(self._user.key, host),
             write,
             self._manhole.lines,
+            progress,
         )
 
 

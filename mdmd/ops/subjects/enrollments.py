@@ -8,7 +8,7 @@ from mdmd.ops import records
 from mdmd.ops.desk import Desk
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
-from mdmd.ops.wire import LARGEST_PAGE, LARGEST_RECORDS, PAGE
+from mdmd.ops.wire import LARGEST_PAGE, LARGEST_RECORDS, NAMES, PAGE
 
 _STREAM_ID = re.compile(r"[0-9]{1,19}(?:-[0-9]{1,19})?", re.ASCII)
 
@@ -78,6 +78,18 @@ class Enrollments(Subject):
         """Say the enrollment id of an id or serial number, None if there is none."""
         found = await self.desk.fleet.find(text.strip())
         return None if found is None else str(found)
+
+    @method(Role.VIEWER)
+    async def named(self, caller: Caller, name: str, after: str = "", limit: int = NAMES) -> Wire:
+        """
+        Look at up to ``limit`` enrollments, give the ids of those that have this name.
+
+        Their own, or one from ``inventory.note``; capitals don't matter. ``after`` in
+        the answer goes on from there, "" says that it was all.
+        """
+        page = await self.desk.fleet.named(name, after, page_size(limit))
+        ids = [str(each) for each in page.enrollments]
+        return {"ids": ids, "after": page.after, "looked_at": page.looked_at}
 
     @method(Role.VIEWER)
     async def complete(self, caller: Caller, begun: str, limit: int = PAGE) -> Wire:
