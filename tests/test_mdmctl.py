@@ -120,6 +120,9 @@ class VerbTests(CommandLine):
         """The rest of what an operator looks at."""
         self.assertIn(f"{MAC}  pushed", self.mdmctl("push", MAC).stdout)
         self.assertEqual(self.data("status")["role"], "admin")
+        told = self.mdmctl("status").stdout
+        self.assertTrue(told.startswith("mdmd 1.2.3  up "), told)
+        self.assertNotRegex(told, r"\d{7}")
         self.mdmctl("send", MAC, "SecurityInfo")
         statuses = [each["facts"].get("status") for each in self.data("events")]
         self.assertIn("Acknowledged", statuses)
@@ -280,6 +283,11 @@ class NoDaemonTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 3)
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
         self.assertIn("twistd -n mdmd --config /nonexistent/mdmd.conf", done.stderr)
+
+    def test_version(self) -> None:
+        """Said without a daemon, as every program does."""
+        done = subprocess.run([*MDMCTL, "--version"], capture_output=True, text=True, check=True)
+        self.assertRegex(done.stdout, r"^mdmctl \d+\.\d+\.\d+\n$")
 
     def test_help_is_quick(self) -> None:
         """--help answers within 0.3 s of processor time, with every verb and exit status in it."""

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.cli import show
 from mdmd.cli.screen import Screen
+from mdmd.cli.server import status_lines
 from mdmd.ops.figures import WINDOW, Figures
 
 STATUS = {
@@ -37,6 +38,9 @@ STATUS = {
                 "delivered": 123456,
                 "refused": 2,
                 "alarm": "the push certificate has ended",
+                "not_after": 1_800_100_000,
+                "last_error": "TooManyRequests",
+                "last_error_at": 1_800_000_050,
             }
         ]
     },
@@ -125,6 +129,21 @@ class ScreenTests(SynchronousTestCase):
             self.screen.happened(event(number, f"device-{number}", status="Error"))
         self.assertLessEqual(len(self.screen._last), 10_000)
         self.assertLessEqual(len(self.screen._slow), 121)
+
+
+class StatusTests(SynchronousTestCase):
+    """``mdmctl status``: the same once, and what there is no room for on the screen."""
+
+    def test_for_people(self) -> None:
+        """Times and sizes as people say them, no line wider than the terminal."""
+        for width in (80, 200):
+            lines = status_lines(STATUS, width)
+            text = "\n".join(lines)
+            for word in ("up 100 s", "memory 80 MB", "started 2027-01-1", "until 2027-01-1"):
+                self.assertIn(word, text)
+            self.assertIn("last error TooManyRequests, ", text)
+            self.assertNotIn("180", text)
+            self.assertLessEqual(max(map(show.visible, lines)), width)
 
 
 class FiguresTests(SynchronousTestCase):

@@ -88,12 +88,23 @@ def make_parser() -> argparse.ArgumentParser:
             "An ID is an enrollment id or a serial number."
         ),
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="say which version this is")
     _add_tls(parser)
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
     for name in GROUPS:
         import_module(f"mdmd.cli.{name}").add_parser(subparsers)
     _add_common(parser)
     return parser
+
+
+class _Version(argparse.Action):
+    """Say it, and end; what knows it is loaded only now."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"mdmctl {version('mdmd')}")
+        parser.exit()
 
 
 def _add_tls(parser: argparse.ArgumentParser) -> None:

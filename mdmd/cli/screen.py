@@ -1,7 +1,7 @@
 """What ``mdmctl top`` shows, from what the daemon says and from its events; no terminal here."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mdmd.cli import show
@@ -73,7 +73,7 @@ class Screen:
 
     def lines(self, width: int, height: int) -> list[str]:
         """Lay it out, so many lines of so many columns at most."""
-        head = self._head(width)
+        head = head_lines(self.status, width)
         room = max(0, height - len(head) - 1)
         if width >= _WIDE:
             half = (width - 3) // 2
@@ -85,25 +85,6 @@ class Screen:
             upper_lines = self._slow_lines(width, third) + self._trouble_lines(width, third)
         rest = max(0, height - len(head) - len(upper_lines) - 1)
         return [*head, "", *upper_lines, *self._event_lines(width, rest)][:height]
-
-    def _head(self, width: int) -> list[str]:
-        status = self.status
-        if not status:
-            return ["…"]
-        parts = [
-            [
-                f"mdmd {status['version']}",
-                f"up {show.span(max(0, status['time'] - status.get('started', 0)) / 1000)}",
-                f"memory {_bytes(status.get('memory', 0))}",
-                f"{status['operator']} ({status['role']})",
-            ],
-            _fleet(status.get("fleet", {})),
-            _connections(status.get("connections", {})),
-            _requests(status.get("requests", {})),
-            *_pushes(status.get("push", {})),
-            _log(status.get("log", {})),
-        ]
-        return [line for each in parts for line in _wrap(each, width)]
 
     def _slow_lines(self, width: int, most: int) -> list[str]:
         now = self.status.get("time", 0)
@@ -134,6 +115,26 @@ class Screen:
             for each in list(self._events)[-(most - 1) :]
         ]
         return show.table(("EVENTS", "TOPIC", "DEVICE", "WHAT"), rows, width)
+
+
+def head_lines(status: Mapping[str, Any], width: int) -> list[str]:
+    """Lay out what ``status.get`` says, so wide at most."""
+    if not status:
+        return ["…"]
+    parts = [
+        [
+            f"mdmd {status['version']}",
+            f"up {show.span(max(0, status['time'] - status.get('started', 0)) / 1000)}",
+            f"memory {_bytes(status.get('memory', 0))}",
+            f"{status['operator']} ({status['role']})",
+        ],
+        _fleet(status.get("fleet", {})),
+        _connections(status.get("connections", {})),
+        _requests(status.get("requests", {})),
+        *_pushes(status.get("push", {})),
+        _log(status.get("log", {})),
+    ]
+    return [line for each in parts for line in wrap(each, width)]
 
 
 def moment(event: Event) -> int:
@@ -212,7 +213,7 @@ def _bytes(count: int) -> str:
     return f"{count / 1024 / 1024:.0f} MB"
 
 
-def _wrap(words: Sequence[str], width: int) -> list[str]:
+def wrap(words: Sequence[str], width: int) -> list[str]:
     """Put words on as few lines as they need; the further ones are indented."""
     lines, line = [], ""
     for word in words:

@@ -1,7 +1,7 @@
 """``mdmctl status`` and ``mdmctl methods``: the daemon itself, and what it can be asked."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdmd.cli.client import Remote
@@ -24,10 +24,28 @@ def _status(args: argparse.Namespace) -> int:
         if args.json:
             show.as_json(found)
             return
-        for text in show.tree(found):
+        for text in status_lines(found, show.width() or 100):
             show.out(text)
 
     return run(args, verb)
+
+
+def status_lines(status: dict[str, Any], width: int) -> list[str]:
+    """Lay out what the daemon knows of itself, for people: times and sizes as they say them."""
+    from mdmd.cli.screen import head_lines, wrap
+    from mdmd.cli.show import age, clean, moment
+
+    lines = head_lines(status, width)
+    if "started" in status:
+        lines.append(f"started {moment(status['started'])}")
+    for each in status.get("push", {}).get("lines", []):
+        words = [f"certificate of {clean(each['topic'])}"]
+        words.append(f"until {moment(1000 * each['not_after'])}")
+        if each["last_error"]:
+            when = age(1000 * each["last_error_at"])
+            words.append(f"last error {clean(each['last_error'])}, {when}")
+        lines += wrap(words, width)
+    return lines
 
 
 def _methods(args: argparse.Namespace) -> int:
