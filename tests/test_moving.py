@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+from mdmd.cli.walk import Place, walk
 from mdmd.errors import BadRequest, Conflict, WrongIdentity
 from mdmd.interfaces.fleet import Policy, Priority
 from mdmd.interfaces.moving import Moved
@@ -16,6 +17,20 @@ from tests.storecase import BEGIN, MS, TOPIC, StoreCase, certificate, udid
 from tests.storehelp import REDIS
 
 ANOTHER = Sealer(b"o" * 32)
+
+
+class Direct:
+    """What mdmctl has of a daemon, without one: the store's own calls, two records a page."""
+
+    def __init__(self, moving: Moving) -> None:
+        self._moving = moving
+
+    async def call(self, name: str, /, **arguments: Any) -> Any:
+        """Make a call of ``moving``."""
+        if "limit" in arguments:
+            arguments["limit"] = 2
+        found = await getattr(self._moving, name.removeprefix("moving."))(**arguments)
+        return {"records": found[0], "next": found[1]} if isinstance(found, tuple) else found
 
 
 class MovingCase(StoreCase):
@@ -48,17 +63,10 @@ class MovingCase(StoreCase):
 
     async def out(self, moving: Moving) -> list[dict[str, Any]]:
         """Everything, commands before those who wait for them."""
-        records = await moving.push_certificates()
-        devices: list[dict[str, Any]] = []
-        after, more = "", True
-        while more:
-            page, after = await moving.devices(after, 2)
-            devices += page
-            more = bool(after)
-        queues = [c.get("queue", []) for d in devices for c in d["channels"].values()]
-        uuids = {line[0] for queue in queues for line in queue}
-        records += await moving.commands(sorted(uuids))
-        return records + devices + await moving.groups()
+        records: list[dict[str, Any]] = []
+        async for some in walk(Direct(moving), Place()):
+            records += some
+        return records
 
     async def empty(self) -> Store:
         """The same server, emptied, with another sealing key."""
@@ -75,10 +83,14 @@ class MovingTests(MovingCase):
         records = await self.out(self.store.moving)
         self.assertEqual(
             [each["kind"] for each in records],
-            ["push_certificate", *["command"] * 4, *["device"] * 3, "group"],
+            [
+                *("push_certificate", "pin", *["command"] * 4, *["device"] * 3),
+                *("group", "counts"),
+            ],
         )
         store = await self.empty()
-        self.assertEqual({await store.moving.put(each) for each in records}, {Moved.NEW})
+        outcomes = [await store.moving.put(each) for each in records]
+        self.assertEqual(set(outcomes[:-1]), {Moved.NEW})  # the sequence came with the queues
         self.assertEqual(await self.out(store.moving), records)
         self.assertEqual({await store.moving.put(each) for each in records}, {Moved.SAME})
 
@@ -95,7 +107,7 @@ class MovingTests(MovingCase):
         now = [await store.fleet.enrollment(self.device(n).enrollment) for n in (1, 2, 3)]
         self.assertEqual([each.facts for each in now], [each.facts for each in told])
         self.assertEqual([each.tally for each in now], [each.tally for each in told])
-        self.clock.advance(self.settings.first_delay)
+        self.clock.advance(self.settings.repeat[1])  # it had commands sent, and said NotNow
         due = await store.push.claim_due(10, 1000)
         self.assertEqual({str(each.enrollment) for each in due}, {udid(1), f"{udid(1)}:U-1"})
         self.assertEqual(await mac.escrowed(), b"boot")

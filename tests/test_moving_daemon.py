@@ -111,7 +111,7 @@ class ExportTests(MovingCase):
         sealed = self.folder / "sealed"
         done = old.mdmctl("export", self.passphrase, str(sealed))
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual(done.stdout.strip(), "0 push_certificate, 2 command, 2 device, 0 group")
+        self.assertEqual(done.stdout.strip(), "2 certificate, 2 command, 2 device, 1 counts")
         self.assertEqual(sealed.stat().st_mode & 0o777, 0o600)
         self.assertNotIn(b"C-1", sealed.read_bytes())
 
@@ -121,11 +121,11 @@ class ExportTests(MovingCase):
         shutil.copy(old.state / "sealing.key", new.state)  # the CA's key is sealed with it
         new.start()
         words = (self.passphrase, str(sealed))
-        self.assertEqual(self.imported(new, "--dry-run", *words)["new"], 4)
-        self.assertEqual(self.plain(new)[1]["kind"], "end")
-        self.assertEqual(self.imported(new, *words)["new"], 4)
+        self.assertEqual(self.imported(new, "--dry-run", *words)["new"], 7)
+        self.assertEqual([each["kind"] for each in self.plain(new)], ["mdmd", "counts", "end"])
+        self.assertEqual(self.imported(new, *words)["new"], 6)
         self.assertEqual(self.plain(new), self.plain(old))
-        self.assertEqual(self.imported(new, *words)["same"], 4)
+        self.assertEqual(self.imported(new, *words)["same"], 7)
 
         moved = HandDevice.__new__(HandDevice)
         moved.__dict__ |= {**mac.__dict__, "daemon": new, "_connection": None}
@@ -159,6 +159,53 @@ class ExportTests(MovingCase):
         daemon.start()
         self.assertEqual(export.wait(60), 0)
         self.assertEqual([json.loads(line) for line in path.read_text().splitlines()], whole)
+
+    def begun(self, daemon: RunningDaemon, *words: str) -> None:
+        """Begin an export or import, and kill it after its first note of the place."""
+        note = Path(f"{words[-1]}.{words[0]}-resume")
+        program = subprocess.Popen(
+            [BIN / "mdmctl", "--state", daemon.state, *words], stdout=subprocess.DEVNULL
+        )
+        while not note.exists():
+            self.assertIsNone(program.poll())
+            time.sleep(0.001)
+        program.kill()
+        self.assertEqual(program.wait(), -9)
+        self.assertEqual(note.stat().st_mode & 0o777, 0o600)
+        self.assertNotIn(b"stage", note.read_bytes())
+
+    def test_resume(self) -> None:
+        """What was killed goes on, also after a restart, with no key and nothing twice."""
+        old, new = self.running(), self.running()
+        fleet = self.folder / "fleet"
+        fleet.write_text("".join(json.dumps(each) + "\n" for each in made_up(1500)))
+        self.begun(old, "import", str(fleet))
+        wrong = new.mdmctl("import", "--resume", str(fleet))
+        self.assertIn("not of this server", wrong.stderr)
+        old.kill()
+        old.start()
+        counts = self.imported(old, "--resume", str(fleet))
+        self.assertEqual(counts["new"] + counts["same"], 1500)
+        self.assertLess(counts["same"], 200)
+
+        sealed = self.folder / "sealed"
+        self.begun(old, "export", self.passphrase, str(sealed))
+        wrong = new.mdmctl("export", "--resume", str(sealed))
+        self.assertIn("not of this server", wrong.stderr)
+        old.kill()
+        old.start()
+        done = old.mdmctl("export", "--resume", str(sealed))
+        self.assertEqual(
+            (done.returncode, done.stdout), (0, "1500 device, 1 counts\n"), done.stderr
+        )
+        self.assertEqual(
+            sorted(each.name for each in self.folder.iterdir()), ["fleet", "passphrase", "sealed"]
+        )
+        self.assertEqual(self.imported(new, self.passphrase, str(sealed))["new"], 1500)
+        self.assertEqual(self.plain(new), self.plain(old))
+        part = self.folder / "lost.part"
+        part.write_bytes(b"")
+        self.assertIn("is missing", old.mdmctl("export", "--resume", f"{part}"[:-5]).stderr)
 
     def test_keys(self) -> None:
         """Sealed for a key; what is wrong with a file or a key is said, and nothing imported."""
@@ -204,7 +251,7 @@ class ExportTests(MovingCase):
             ["age", "-d", "-i", key, sealed], check=True, capture_output=True
         ).stdout
         self.assertEqual([json.loads(each) for each in opened.splitlines()], self.plain(daemon))
-        self.assertEqual(self.imported(daemon, f"--key={key}", str(sealed))["same"], 1)
+        self.assertEqual(self.imported(daemon, f"--key={key}", str(sealed))["same"], 3)
 
 
 class MigrationTests(MovingCase):

@@ -3,7 +3,7 @@
 import base64
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -49,24 +49,57 @@ class Writer:
     """
     A file that appears when it is whole, readable for its owner only.
 
+    Until then it is ``FILE.part``. That is removed when something goes wrong,
+    unless one can go on with it: see :mod:`mdmd.cli.resume`.
+
     :param to: for whom it is sealed; nobody: in clear.
     """
 
     def __init__(self, path: Path, to: Sequence[Seals]) -> None:
         self._path = path
-        self._part = path.with_name(path.name + ".part")
         self._sealing = Sealing(to) if to else None
-        self._part.unlink(missing_ok=True)
-        descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self.part = part_of(path)
+        self.keep = False
+        self.part.unlink(missing_ok=True)
+        descriptor = os.open(self.part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file: IO[bytes] = os.fdopen(descriptor, "wb")
+
+    @classmethod
+    def going_on(cls, path: Path, state: Record) -> "Writer":
+        """
+        Go on with a file that was begun.
+
+        :param state: of :meth:`state`.
+        :raises BadRequest: what was begun is not there any more.
+        """
+        one = cls.__new__(cls)
+        one._path, one.part, one.keep = path, part_of(path), True
+        cipher = state["cipher"]
+        one._sealing = Sealing.going_on((cipher[0], cipher[1], cipher[2])) if cipher else None
+        one._file = one.part.open("r+b")
+        if os.fstat(one._file.fileno()).st_size < state["size"]:
+            raise BadRequest(f"{one.part} is shorter than it was: begin anew, without --resume")
+        one._file.truncate(state["size"])
+        one._file.seek(state["size"])
+        return one
+
+    def state(self) -> Record:
+        """Bring everything to the disk, and say what it takes to go on from here."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        cipher = None if self._sealing is None else list(self._sealing.state())
+        # What sealing holds back until it knows whether it is the end is not in the file.
+        return {"size": self._file.tell(), "cipher": cipher}
 
     def __enter__(self) -> "Writer":
         return self
 
     def write(self, record: Record) -> None:
         """Write one line."""
-        line = json.dumps(to_json(record), ensure_ascii=False, separators=(",", ":")) + "\n"
-        self.write_bytes(line.encode("utf-8", "surrogatepass"))
+        line = json.dumps(
+            to_json(record), ensure_ascii=False, separators=(",", ":"), sort_keys=True
+        )
+        self.write_bytes(line.encode("utf-8", "surrogatepass") + b"\n")
 
     def write_bytes(self, data: bytes) -> None:
         """Write some of another format."""
@@ -84,9 +117,14 @@ class Writer:
             self._file.flush()
             os.fsync(self._file.fileno())
         if error is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+            self.part.replace(self._path)
+        elif not self.keep:
+            self.part.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Name the file that is not whole yet."""
+    return path.with_name(path.name + ".part")
 
 
 def is_sealed(path: Path) -> bool:
@@ -95,28 +133,42 @@ def is_sealed(path: Path) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
-def read_pieces(path: Path, keys: Sequence[Opens]) -> Iterator[bytes]:
+def _ignore(size: int) -> None:
+    pass
+
+
+def read_pieces(
+    path: Path, keys: Sequence[Opens], told: Callable[[int], None] = _ignore
+) -> Iterator[bytes]:
     """
     Give a file's content, opened if it is sealed.
 
+    :param told: hears how many bytes of the file are read.
     :raises BadRequest: it can't be opened, or is damaged.
     """
     with path.open("rb") as file:
-        if is_sealed(path):
-            yield from unseal(file.read, keys)
-        else:
-            while piece := file.read(_PIECE):
-                yield piece
+        pieces = unseal(file.read, keys) if is_sealed(path) else _plain(file)
+        for piece in pieces:
+            told(file.tell())
+            yield piece
 
 
-def read_lines(path: Path, keys: Sequence[Opens]) -> Iterator[Record]:
+def _plain(file: IO[bytes]) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        yield piece
+
+
+def read_lines(
+    path: Path, keys: Sequence[Opens], told: Callable[[int], None] = _ignore
+) -> Iterator[Record]:
     """
     Give the records of a file, and see that it is whole.
 
+    :param told: hears how many bytes of the file are read.
     :raises BadRequest: it is no such file, is damaged or cut short.
     """
     rest, number, record = b"", 0, {}
-    for piece in read_pieces(path, keys):
+    for piece in read_pieces(path, keys, told):
         *lines, rest = (rest + piece).split(b"\n")
         if len(rest) > _LONGEST:
             raise BadRequest("this is no export: a line has no end")

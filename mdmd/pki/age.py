@@ -78,9 +78,23 @@ class Sealing:
         file_key, nonce = random(16), random(16)
         head = MAGIC + b"\n" + b"".join(each.wrap(file_key, random) for each in to) + b"---"
         self._start = head + b" " + encode(_mac(file_key, head)) + b"\n" + nonce
-        self._cipher = ChaCha20Poly1305(hkdf(file_key, nonce, b"payload"))
+        self._key = hkdf(file_key, nonce, b"payload")
+        self._cipher = ChaCha20Poly1305(self._key)
         self._number = 0
         self._rest = b""
+
+    def state(self) -> tuple[bytes, int, bytes]:
+        """Say what it takes to go on after all that came out so far; it opens the file."""
+        return self._key, self._number, self._rest
+
+    @classmethod
+    def going_on(cls, state: tuple[bytes, int, bytes]) -> "Sealing":
+        """Go on from a state."""
+        one = cls.__new__(cls)
+        one._start = b""
+        one._key, one._number, one._rest = state
+        one._cipher = ChaCha20Poly1305(one._key)
+        return one
 
     def write(self, data: bytes) -> bytes:
         """Seal some more; what is ready comes back."""

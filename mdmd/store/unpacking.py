@@ -18,6 +18,15 @@ def text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 
 
+def to_bytes(value: str) -> bytes:
+    """
+    Undo :func:`text`.
+
+    :raises AttributeError: it is none.
+    """
+    return value.encode("utf-8", "surrogateescape")
+
+
 def maybe_text(value: bytes | None) -> str | None:
     """Read a text that may be missing."""
     return None if value is None else text(value)
@@ -63,3 +72,8 @@ def write_pins(sealer: Sealer, place: bytes, pins: Sequence[Sequence[Any]]) -> l
         str(pin[0]).encode() + b"\0" + sealer.seal(json.dumps(list(pin)).encode(), place)
         for pin in pins
     ]
+
+
+def without_empty(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what says nothing."""
+    return {name: value for name, value in record.items() if value not in (None, {}, [], "")}

@@ -67,7 +67,9 @@ class Channel:
             [uuid, _NORMAL + place + (_NOT_NOW if not_now else 0), _delivery(not_now, seen)]
             for uuid, place, not_now in sorted(places, key=lambda each: (each[2], each[1]))
         ]
-        return {name: value for name, value in parts.items() if value}
+        if self.enabled and places:
+            parts["push_due"] = 0  # soon, but not at once
+        return {name: value for name, value in parts.items() if value or name == "push_due"}
 
     def take_token_update(self, raw: bytes) -> None:
         """
