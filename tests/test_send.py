@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from mdmd.cli.known import lines_of
-from mdmd.errors import BadRequest
+from mdmd.errors import BadRequest, NotHere
 from mdmd.flow.enqueue import Enqueuer, Fault
 from mdmd.flow.pins import Pins
 from mdmd.flow.send import How, Sender
@@ -420,6 +420,7 @@ class TargetsTests(SendCase):
         }.items():
             self.assertEqual(await self.ids(where), expected, where)
         self.assertEqual(await self.ids("", group="sales"), ["S1"])
+        await self.assertRefused(self.ids("", group="nobodys"), NotHere)
         self.assertEqual(await self.ids("owner", group="sales"), ["S1"])
         await self.store.groups.add("sales", [self.user(0).enrollment])
         self.assertEqual(sorted(await self.ids("", group="sales")), ["S1", "user"])

@@ -52,8 +52,8 @@ class MatchTests(SynchronousTestCase):
     def test_what_does_not_hold(self) -> None:
         """Each line is false of it; values of another kind hold for nothing."""
         for text in (
-            "os<17.9", "os=17", "model=iPad", "group~munich", "supervised", "supervised=maybe",
-            "pending>many", "pending=3d", "last_seen>9d", "last_seen>yesterday", "location~x",
+            "os<17.9", "os=17", "model=iPad", "group~munich", "supervised",
+            "last_seen>9d", "location~x", "BatteryLevel>full",
             "location<z", "Nothing", "Nothing=1", "Nothing<1", "serial=12345", "serial<0",
             "os<17 and (pending or name)", "group<a",
         ):  # fmt: skip
@@ -85,14 +85,21 @@ class MistakeTests(SynchronousTestCase):
         self.refused("os< and model~iPad", "a value is needed after <", 4)
         self.refused("os<", "a value is needed", 3)
         self.refused("", "name of a field is needed, not the end", 0)
-        self.refused("os<18 model~iPad", "and or or is needed before model", 6)
+        self.refused("os<18 model~iPad", "'and' or 'or' is needed before model", 6)
         self.refused("os<18 and", "name of a field", 9)
         self.refused("(os<18", "never closed", 0)
-        self.refused("os<18)", "and or or is needed before )", 5)
+        self.refused("os<18)", "'and' or 'or' is needed before )", 5)
         self.refused("name='Front", "quote is never closed", 5)
         self.refused("serail=1", "there is no field serail (did you mean serial?)", 0)
         self.refused("os<18 and 'name'=1", "name of a field", 10)
         self.refused("os=(1)", "a value is needed", 3)
+        self.refused("os<x", "os < takes a version such as 18.1, not x", 3)
+        self.refused("model~iPad and OSVersion>='18,1'", "takes a version", 26)
+        self.refused("last_seen>yesterday", "an age such as 7d, or a date such as 2026-01-01", 10)
+        self.refused("enrolled!=7", "an age", 10)
+        self.refused("pending>few", "takes a number", 8)
+        self.refused("supervised=perhaps", "takes yes or no", 11)
+        self.refused("enabled<yes", "takes yes or no, with =", 8)
         self.refused("!os", "this is no word", 0)
         self.refused("and", "name of a field", 0)
 

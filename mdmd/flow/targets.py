@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import attrs
 
+from mdmd.errors import NotHere
 from mdmd.flow.where import Condition, Field, Fields, parse
 from mdmd.interfaces.fleet import EnrollmentRecord, IFleet
 from mdmd.interfaces.inventory import IGroups, IInventory, Known
@@ -65,10 +66,13 @@ class Targets:
 
         :param after: a place that the last page gave.
         :raises BadRequest: the expression has a mistake.
+        :raises NotHere: nobody is in such a group.
         """
         condition = parse(where) if where.strip() else None
         if group:
             cursor, ones = await self._groups.members(group, int(after or 0), limit)
+            if not (ones or cursor or after):
+                raise NotHere(f"there is no group {group[:80]!r}, or nobody is in it")
             found = [record for record in await self._fleet.describe(ones) if record is not None]
             go_on = str(cursor) if cursor else ""
         else:

@@ -192,7 +192,7 @@ class _Parser:
 
     def end(self) -> None:
         if self._token.kind:
-            self._fail(f"and or or is needed before {self._token}")
+            self._fail(f"'and' or 'or' is needed before {self._token}")
 
     def _every(self, depth: int) -> Condition:
         parts = [self._one(depth)]
@@ -226,6 +226,9 @@ class _Parser:
         sign = self._next().text
         if self._token.kind not in ("word", "quoted") or self._is_reserved():
             self._fail(f"a value is needed after {sign}")
+        wanted = _wanted(name, sign, self._token.text)
+        if wanted:
+            self._fail(f"{name} {sign} takes {wanted}, not {self._token}")
         value = self._next().text
         return _Compare(name, "=" if sign == "==" else sign, value)
 
@@ -281,6 +284,43 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _NUMBER = re.compile(r"-?\d{1,18}(?:\.\d{1,18})?")
 _VERSION = re.compile(r"\d{1,5}(?:\.\d{1,5}){0,3}")
 _BOOLEANS = {"yes": True, "true": True, "no": False, "false": False}
+
+
+_ORDERS = frozenset(_ORDER) - {"="}
+_TIMES = frozenset({"enrolled", "last_seen"})
+_SWITCHES = frozenset({"enabled", "supervised", "awaiting"})
+_VERSIONS = frozenset({"os", "OSVersion"})
+
+
+def _wanted(name: str, sign: str, value: str) -> str:
+    """
+    Say what a field is compared with, if it is not with this; "" if it may be.
+
+    By the alphabet every version is less than a word: a slip would mean the
+    whole fleet.
+    """
+    if sign in ("~", "!~"):
+        return ""
+    if name in _SWITCHES:
+        good, wanted = value.casefold() in _BOOLEANS and sign not in _ORDERS, "yes or no, with ="
+    elif name in _TIMES:
+        good, wanted = _is_time(value), "an age such as 7d, or a date such as 2026-01-01"
+    elif name == "pending":
+        good, wanted = bool(_NUMBER.fullmatch(value)), "a number"
+    elif name in _VERSIONS and sign in _ORDERS:
+        good, wanted = bool(_VERSION.fullmatch(value)), "a version such as 18.1"
+    else:
+        return ""
+    return "" if good else wanted
+
+
+def _is_time(value: str) -> bool:
+    if _AGE.fullmatch(value):
+        return True
+    try:
+        return bool(datetime.fromisoformat(value))
+    except ValueError:
+        return False
 
 
 def _holds(field: Field, sign: str, value: str, now: datetime) -> bool:
