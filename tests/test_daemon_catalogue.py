@@ -143,6 +143,20 @@ class CatalogueDaemonTests(DaemonCase):
         acts = [each["what"] for each in self.daemon.ask("audit")]
         self.assertIn("pins.show", acts)
 
+    def test_the_name_of_what_was_queued(self) -> None:
+        """A phone takes no PIN, so it has a lock of its own: that is named; of none no name."""
+        phone = self.daemon.device(UDID.format("A"), ProductName="iPhone14,2", OSVersion="18.1")
+        phone.enroll()
+        locked = self.daemon.mdmctl("lock", phone.udid)
+        name = locked.stdout.splitlines()[-1]
+        end = time.monotonic() + 10
+        while (given := phone.connect())[2] != "DeviceLock" and time.monotonic() < end:
+            phone.connect("Acknowledged", given[1])
+        self.assertEqual(name, f"DeviceLock {given[1]}")
+        refused = self.daemon.mdmctl("lock", "nobody")
+        self.assertEqual(refused.stdout, "nobody  no such enrollment\n")
+        self.assertNotIn("PIN", refused.stderr)
+
     def test_a_push_that_can_not_be(self) -> None:
         """Without a push certificate a command is queued, and a push is just not made."""
         self.mac(9)

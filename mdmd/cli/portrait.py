@@ -101,7 +101,8 @@ def _section(title: str, facts: list[tuple[str, Any]]) -> list[str]:
         if isinstance(value, dict | list) and value:
             lines += [f"  {show.clean(name)}:", *show.tree(value, "    ")]
         else:
-            lines.append(f"  {show.clean(name):{width}}  {_of(name, value)}")
+            told = "none" if value in ({}, []) else _of(name, value)
+            lines.append(f"  {show.clean(name):{width}}  {told}")
     return [*lines, ""]
 
 
@@ -141,4 +142,6 @@ def _of(name: str, value: Any) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, bool) or value in ("true", "false"):
         return "yes" if value in (True, "true") else "no"
-    return show.clean(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{show.clean(name)}: {_plain(each)}" for name, each in value.items())
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else show.clean(value)

@@ -133,9 +133,19 @@ def show_reply(reply: dict[str, Any], args: argparse.Namespace, pushes: bool = F
     if many:
         words = ("pushed", "not pushed") if pushes else ("queued", "refused")
         show.out(f"{len(told) - len(wrong)} {words[0]}, {len(wrong)} {words[1]}")
-    if reply["command_uuid"]:
-        show.out(f"{reply['request_type']} {reply['command_uuid']}")
+    for uuid in uuids_of(reply):
+        show.out(f"{reply['request_type']} {uuid}")
     return FAILED if wrong else DONE
+
+
+def uuids_of(reply: dict[str, Any]) -> list[str]:
+    """Name the commands that were queued: what a device can't take is left out of its own."""
+    uuids = (
+        each.get("command_uuid", reply["command_uuid"])
+        for each in reply["status"].values()
+        if "command_error" not in each
+    )
+    return list(dict.fromkeys(filter(None, uuids)))
 
 
 def _show_warnings(warnings: dict[str, list[str]]) -> None:

@@ -186,4 +186,4 @@ def _leaf(value: Any) -> str:
         return f"<{len(value)} bytes>"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return clean(value)
+    return "none" if value in ({}, []) else clean(value)

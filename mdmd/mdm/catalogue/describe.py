@@ -88,7 +88,7 @@ def _key(name: str, key: Key, around: Platforms, depth: int) -> Iterator[str]:
     if key.default is not None:
         facts.append(f"default {_plain(key.default)}")
     facts += _limits(key)
-    where = "" if key.platforms == around else f" [{_where(key.platforms, around)}]"
+    where = _bracketed(key.platforms, around)
     help_text = f": {key.help}" if key.help else ""
     yield f"{pad}{name} ({', '.join([kind, *facts])}){where}{help_text}"
     inner = key.of or key
@@ -118,8 +118,13 @@ def _values(values: Mapping[object, Platforms], around: Platforms, depth: int) -
         yield f"{pad}one of: {', '.join(map(_plain, values))}"
         return
     for value, platforms in values.items():
-        where = "" if platforms == around else f" [{_where(platforms, around)}]"
-        yield f"{pad}{_plain(value)}{where}"
+        yield f"{pad}{_plain(value)}{_bracketed(platforms, around)}"
+
+
+def _bracketed(platforms: Platforms, around: Platforms) -> str:
+    """Say where a key is, if it is on terms that its surroundings don't have."""
+    where = "" if platforms == around else _where(platforms, around)
+    return f" [{where}]" if where else ""
 
 
 def _where(platforms: Platforms, around: Platforms) -> str:
