@@ -123,6 +123,28 @@ class LearnTests(FollowCase):
         self.assertEqual(await self.fields(mac), {"Users": [{"UserName": "jane"}]})
         self.assertEqual(self.failures, [])
 
+    async def test_a_refused_setting_is_an_event(self) -> None:
+        """Though the command as a whole was acknowledged."""
+        mac = await self.enrolled()
+        refused = [{"ErrorDomain": "MCMDMErrorDomain", "ErrorCode": 12021}]
+        settings = [
+            {"Item": "DeviceName", "Status": "Acknowledged"},
+            {"Item": "Bluetooth", "Status": "Error", "ErrorChain": refused},
+        ]
+        await self.answer(mac, "Settings", Settings=settings)
+        await self.answer(mac, "ScheduleOSUpdate", UpdateResults=[{"Status": "Downloading"}])
+        await self.all_steps()
+        failed = [each for each in await self.store.fleet.events() if "Part" in each.topic]
+        self.assertEqual(
+            [(each.facts["request_type"], each.facts["parts"]) for each in failed],
+            [
+                (
+                    "Settings",
+                    "Bluetooth Error MCMDMErrorDomain 12021 (it does not know this RequestType)",
+                )
+            ],
+        )
+
     async def test_a_part_is_not_the_whole(self) -> None:
         """A list that was asked for by parts does not become the inventory."""
         mac = await self.enrolled()

@@ -18,6 +18,8 @@ from mdmd.mdm.enrollment import EnrollmentID
 
 LARGE = 32 << 10  # bytes; from here on decoding takes more than a millisecond
 
+MAX_TEXT = 1000  # characters of a fact
+
 Offload = Callable[[Callable[[], Answer]], Awaitable[Answer]]
 
 
@@ -60,14 +62,16 @@ class Learner:
         request_type = event.facts["request_type"]
         answer = await self._decode(request_type, event)
         await self._inventory.learn(one, answer.fields, at)
+        about = {
+            "request_type": request_type,
+            "command_uuid": event.facts.get("command_uuid", ""),
+        }
         if answer.oddities:
-            await self._events.tell(
-                "mdmd.OddAnswer",
-                one,
-                request_type=request_type,
-                command_uuid=event.facts.get("command_uuid", ""),
-                oddities="; ".join(answer.oddities)[:1000],
-            )
+            oddities = "; ".join(answer.oddities)[:MAX_TEXT]
+            await self._events.tell("mdmd.OddAnswer", one, **about, oddities=oddities)
+        failed = "; ".join(str(part) for part in answer.parts if part.failed)[:MAX_TEXT]
+        if failed:
+            await self._events.tell("mdmd.PartFailed", one, **about, parts=failed)
 
     async def _decode(self, request_type: str, event: Event) -> Answer:
         partial = event.facts.get("partial") == "1"

@@ -33,6 +33,15 @@ class Part:
     status: str
     errors: tuple[ErrorItem, ...] = ()
 
+    @property
+    def failed(self) -> bool:
+        """Say whether the device refused it; an update that goes on has other words."""
+        return bool(self.errors) or self.status in ("Error", "CommandFormatError")
+
+    def __str__(self) -> str:
+        """Put it into one line."""
+        return " ".join(filter(None, (self.name, self.status, "; ".join(map(str, self.errors)))))
+
 
 @attrs.frozen
 class Answer:
