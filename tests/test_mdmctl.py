@@ -30,6 +30,11 @@ class CommandLine(SynchronousTestCase):
     def setUpClass(cls) -> None:
         cls.folder = scratch()
         write_operators(cls.folder / "operators.json", me={"role": cls.role, "uid": os.getuid()})
+        cls.begin()
+
+    @classmethod
+    def begin(cls) -> None:
+        """Start the server."""
         cls.server = subprocess.Popen(
             [sys.executable, "-m", "tests.opshelp", cls.folder],
             stdin=subprocess.PIPE,
@@ -39,10 +44,15 @@ class CommandLine(SynchronousTestCase):
         assert cls.server.stdout.readline() == b"ready 0\n"
 
     @classmethod
-    def tearDownClass(cls) -> None:
+    def end(cls) -> None:
+        """End it."""
         cls.server.stdin.close()
         cls.server.wait(10)
         cls.server.stdout.close()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.end()
         shutil.rmtree(cls.folder)
 
     def mdmctl(self, *words: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
@@ -148,6 +158,48 @@ class TerminalTests(CommandLine):
         while text not in seen:
             seen += os.read(end, 65536)
         return seen
+
+    def test_a_new_size_is_drawn_for_at_once(self) -> None:
+        """Not only at the next look."""
+        _, end = self.on_terminal("top", "--interval", "60")
+        self.until(end, b"mdmd 1.2.3")
+        termios.tcsetwinsize(end, (24, 50))
+        self.until(end, b"mdmd 1.2.3")
+        os.write(end, b"q")
+
+    def test_top_waits_for_a_daemon_that_went_away(self) -> None:
+        """It says so, and goes on with the next one."""
+        _, end = self.on_terminal("top", "--interval", "0.1")
+        self.until(end, b"mdmd 1.2.3")
+        self.end()
+        try:
+            self.until(end, b"the daemon went away; waiting for it")
+        finally:
+            self.begin()
+        self.mdmctl("push", MAC)
+        self.until(end, b"Idle")
+        os.write(end, b"q")
+
+    def test_watch_waits_for_a_daemon_that_went_away(self) -> None:
+        """What it then shows begins where it was."""
+        watch = subprocess.Popen(
+            [*MDMCTL, "--state", str(self.folder), "watch", "--after", "1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(watch.communicate)
+        self.addCleanup(watch.kill)
+        self.mdmctl("push", MAC)
+        self.assertIn("Idle", watch.stdout.readline())
+        self.end()
+        try:
+            self.assertEqual(watch.stderr.readline(), "the daemon went away; waiting for it\n")
+        finally:
+            self.begin()
+        self.assertEqual(watch.stderr.readline(), "a daemon is there again\n")
+        self.mdmctl("push", MAC)
+        self.assertIn("Idle", watch.stdout.readline())
 
     def test_ctrl_c(self) -> None:
         """Exit status 130, nothing said, the terminal as it was before."""

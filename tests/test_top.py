@@ -119,6 +119,26 @@ class ScreenTests(SynchronousTestCase):
             ):
                 self.assertIn(word, text, width)
 
+    def test_nobody_is_there(self) -> None:
+        """No headers over nothing."""
+        screen = Screen()
+        screen.status = STATUS | {"push": {"lines": []}}
+        text = "\n".join(screen.lines(80, 24))
+        for words in ("nothing was pushed yet", "nobody answered lately", "none lately"):
+            self.assertIn(words, text)
+
+    def test_trouble_comes_first(self) -> None:
+        """A daemon that is gone, or hangs, is told above figures that are old."""
+        self.screen.trouble = "the daemon went away; waiting for it"
+        for height in (3, 24):
+            self.assertIn("went away", self.screen.lines(80, height)[0])
+
+    def test_short_ids_tell_devices_apart(self) -> None:
+        """Those that begin with their chip by their end."""
+        self.assertEqual(show.short("00008130-03EE5E2A10CCC321", 80), "…5E2A10CCC321")
+        self.assertEqual(show.short("5B3228A6-AB9D-560F-9475-13307C7E44F0", 80), "5B3228A6…44F0")
+        self.assertEqual(show.short("00008130-03EE5E2A10CCC321", 200), "00008130-03EE5E2A10CCC321")
+
     def test_before_the_first_answer(self) -> None:
         """Nothing is known yet, and nothing breaks."""
         self.assertTrue(Screen().lines(80, 24))

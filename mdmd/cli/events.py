@@ -25,8 +25,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _events(args: argparse.Namespace) -> int:
     from mdmd.cli import show
-    from mdmd.cli.client import follow, run
-    from mdmd.cli.watch import line
+    from mdmd.cli.client import run
+    from mdmd.cli.watch import follow_on, line
 
     def tell(event: dict[str, Any]) -> None:
         if args.json:
@@ -36,8 +36,7 @@ def _events(args: argparse.Namespace) -> int:
 
     async def verb(remote: "Remote") -> None:
         if args.follow:
-            await follow(remote, tell, id=args.device, topics=None, after=args.after)
-            await remote.gone()
+            await follow_on(remote, args, tell, args.after, id=args.device, topics=None)
         found = await _page(remote, args)
         if args.json:
             show.as_json(found)

@@ -4,6 +4,7 @@ import argparse
 import getpass
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.internet.protocol import connectionDone
 from twisted.spread import pb
 
-from mdmd.cli.client import NoDaemon, Remote, as_here, reactor
+from mdmd.cli.client import NoDaemon, Remote, as_here, pause, reactor
 from mdmd.cli.main import socket_path
 from mdmd.errors import BadRequest
 from mdmd.ops.wire import PROTOCOL
 
 PASSWORD = "MDMD_PASSWORD"  # noqa: S105  (the variable's name)
+_AGAIN = 1.0  # seconds between two looks for a daemon that went away
 _SECONDS = 10  # to connect
 
 
@@ -50,6 +52,20 @@ async def reach(args: argparse.Namespace) -> Remote:
     if args.server:
         return await connect_tls(args)
     return await connect(socket_path(args))
+
+
+async def reach_again(args: argparse.Namespace) -> Remote:
+    """
+    Wait for a daemon that went away, and connect to it, or to the next one.
+
+    :raises NotAllowed: it does not know who asks, not any more.
+    """
+    while True:
+        await pause(_AGAIN)
+        try:
+            return await reach(args)
+        except NoDaemon:
+            continue
 
 
 async def connect(path: Path) -> Remote:
@@ -112,6 +128,7 @@ def _host_and_port(text: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
+@cache
 def _password(server: str) -> str:
     given = os.environ.get(PASSWORD)
     if given:

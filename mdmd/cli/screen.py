@@ -22,10 +22,14 @@ class Screen:
     One look after the other at the same daemon.
 
     :ivar status: what ``status.get`` said last.
+    :ivar trouble: why nothing is heard just now, "" if all is well.
+    :ivar last: the id of the newest event.
     """
 
     def __init__(self) -> None:
         self.status: dict[str, Any] = {}
+        self.trouble = ""
+        self.last = ""
         self._events: deque[Event] = deque(maxlen=_KEPT)
         self._troubles: deque[Event] = deque(maxlen=_KEPT)
         self._last: dict[str, int] = {}  # when a device was last heard, by enrollment
@@ -34,6 +38,7 @@ class Screen:
     def happened(self, event: Event) -> None:
         """Take one event."""
         self._events.append(event)
+        self.last = event["id"]
         if is_trouble(event):
             self._troubles.append(event)
         if event["topic"] == "mdm.Connect":
@@ -74,6 +79,10 @@ class Screen:
     def lines(self, width: int, height: int) -> list[str]:
         """Lay it out, so many lines of so many columns at most."""
         head = head_lines(self.status, width)
+        if self.trouble:
+            head.insert(0, show.colour(_cut(self.trouble, width), show.RED))
+        if not self.status:
+            return head[:height]
         room = max(0, height - len(head) - 1)
         if width >= _WIDE:
             half = (width - 3) // 2
@@ -92,6 +101,8 @@ class Screen:
             (show.short(who, width), _took(took), what or "-")
             for who, (took, _, what) in self._slowest(now)[: most - 1]
         ]
+        if not rows:
+            return [show.colour("SLOWEST TO ANSWER", show.BOLD), "nobody answered lately"][:most]
         return show.table(("SLOWEST TO ANSWER", "TOOK", "WHAT"), rows, width)
 
     def _trouble_lines(self, width: int, most: int) -> list[str]:
@@ -99,6 +110,8 @@ class Screen:
             (show.moment(moment(each))[11:], show.short(each["enrollment"], width), trouble(each))
             for each in list(self._troubles)[-(most - 1) :]
         ]
+        if not rows:
+            return [show.colour("TROUBLE", show.BOLD), "none lately"][:most]
         lines = show.table(("TROUBLE", "DEVICE", "WHAT"), rows, width)
         return [lines[0], *(show.colour(line, show.RED) for line in lines[1:])]
 
@@ -114,6 +127,8 @@ class Screen:
             )
             for each in list(self._events)[-(most - 1) :]
         ]
+        if not rows:
+            return [show.colour("EVENTS", show.BOLD), "none lately"]
         return show.table(("EVENTS", "TOPIC", "DEVICE", "WHAT"), rows, width)
 
 
@@ -193,7 +208,7 @@ def _pushes(push: dict[str, Any]) -> list[list[str]]:
         if each["alarm"]:
             words.append(show.colour(f"ALARM {show.clean(each['alarm'])}", show.RED))
         lines.append(words)
-    return lines or [["push -"]]
+    return lines or [["push  nothing was pushed yet"]]
 
 
 def _log(levels: dict[str, int]) -> list[str]:

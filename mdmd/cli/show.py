@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_CHIP = re.compile(r"[0-9A-F]{8}-[0-9A-F]{16}")
 _GAP = 2
 _NARROW = 110  # columns; whole ids leave no room for anything else
 _LEAST = 6  # a column is not made narrower than this
@@ -43,8 +44,10 @@ def plain(text: str) -> str:
 
 def short(id: str, width: int | None) -> str:
     """Spell an enrollment id, in the middle of a narrow line by its ends only."""
-    narrow = width is not None and width < _NARROW
-    return f"{id[:8]}…{id[-4:]}" if narrow and len(id) > 16 else id or "-"
+    if width is None or width >= _NARROW or len(id) <= 16:
+        return id or "-"
+    # A UDID of the newer kind begins with its chip: only its end tells it from others.
+    return f"…{id[-12:]}" if _CHIP.fullmatch(id) else f"{id[:8]}…{id[-4:]}"
 
 
 def clean(text: object) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import termios
 import tty
 from types import TracebackType
@@ -31,6 +32,8 @@ class FullScreen:
             self._was = termios.tcgetattr(self._in)
             tty.setcbreak(self._in)
             reactor.addReader(self)
+        # A new size is drawn for at once; the reactor is woken up from the handler.
+        signal.signal(signal.SIGWINCH, lambda *_: reactor.callFromThread(self.wake))
         self._out.write("\x1b[?1049h\x1b[?25l")
         return self
 
@@ -44,6 +47,7 @@ class FullScreen:
 
     def close(self) -> None:
         """Put the terminal back as it was."""
+        signal.signal(signal.SIGWINCH, signal.SIG_DFL)
         if self._was is not None:
             reactor.removeReader(self)
             termios.tcsetattr(self._in, termios.TCSADRAIN, self._was)
@@ -65,12 +69,13 @@ class FullScreen:
     async def key_or(self, seconds: float) -> None:
         """Wait for a key, or so long."""
         self._waiting = Deferred()
-        call = reactor.callLater(seconds, self._go_on)
+        call = reactor.callLater(seconds, self.wake)
         await self._waiting
         if call.active():
             call.cancel()
 
-    def _go_on(self) -> None:
+    def wake(self) -> None:
+        """End the waiting of :meth:`key_or`."""
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             waiting.callback(None)
@@ -85,12 +90,12 @@ class FullScreen:
         """Take a key."""
         if os.read(self._in, 100)[:1] in (b"q", b"Q", b""):
             self.quit = True
-        self._go_on()
+        self.wake()
 
     def connectionLost(self, reason: object) -> None:
         """The terminal went away."""
         self.quit = True
-        self._go_on()
+        self.wake()
 
     def logPrefix(self) -> str:
         """Name this for the log."""

@@ -1,6 +1,7 @@
 """``mdmctl watch``: events as they come, one readable line each."""
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,7 +13,9 @@ _TOPICS = {"mdm.Authenticate": "36", "mdm.TokenUpdate": "36", "mdm.CheckOut": "3
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the verb."""
     watch = subparsers.add_parser(
-        "watch", help="show events as they come", description="Ctrl-C ends it."
+        "watch",
+        help="show events as they come",
+        description="Ctrl-C ends it. If the daemon goes away, it is waited for.",
     )
     watch.add_argument("id", metavar="ID", nargs="?", default="", help="of this device only")
     watch.add_argument(
@@ -30,11 +33,11 @@ def line(event: dict[str, Any], width: int | None = None) -> str:
     from mdmd.cli import show
 
     stamp = show.moment(int(event["id"].partition("-")[0]))
-    if width is not None and width < 110:
-        stamp = stamp[11:]
-    words = (
-        f"{stamp}  {event['topic']:<17}  {show.short(event['enrollment'], width)}  {told(event)}"
-    )
+    narrow = width is not None and width < 110
+    stamp = stamp[11:] if narrow else stamp
+    topics, ids = (17, 13) if narrow else (22, 36)
+    who = show.short(event["enrollment"], width)
+    words = f"{stamp}  {event['topic']:<{topics}}  {who:<{ids}}  {told(event)}"
     text = show.clean(words.rstrip())
     if width is not None and len(text) > width:
         text = text[: width - 1] + "…"
@@ -65,7 +68,7 @@ def _colour(event: dict[str, Any]) -> str:
 
 def _watch(args: argparse.Namespace) -> int:
     from mdmd.cli import show
-    from mdmd.cli.client import follow, run
+    from mdmd.cli.client import run
 
     def tell(event: dict[str, Any]) -> None:
         if args.json:
@@ -74,7 +77,42 @@ def _watch(args: argparse.Namespace) -> int:
             show.out(line(event, show.width()))
 
     async def verb(remote: "Remote") -> None:
-        await follow(remote, tell, id=args.id, topics=args.topic, after=args.after)
-        await remote.gone()
+        await follow_on(remote, args, tell, args.after, id=args.id, topics=args.topic)
 
     return run(args, verb)
+
+
+async def follow_on(
+    remote: "Remote",
+    args: argparse.Namespace,
+    tell: Callable[[dict[str, Any]], None],
+    after: str,
+    **wanted: Any,
+) -> None:
+    """
+    Let ``tell`` be called with events for ever, whatever becomes of the daemon.
+
+    When it goes away, the next one goes on where this one was: no event is left out.
+
+    :param after: an event id; "" begins now.
+    :param wanted: as ``events.subscribe`` takes it.
+    """
+    from mdmd.cli import show
+    from mdmd.cli.client import NoDaemon, follow
+    from mdmd.cli.roads import reach_again
+
+    last = after or f"{(await remote.call('status.get'))['time']}-0"
+
+    def take(event: dict[str, Any]) -> None:
+        nonlocal last
+        last = event["id"]
+        tell(event)
+
+    while True:
+        try:
+            await follow(remote, take, after=last, **wanted)
+            await remote.gone()
+        except NoDaemon:
+            show.note("the daemon went away; waiting for it")
+        remote = await reach_again(args)
+        show.note("a daemon is there again")
