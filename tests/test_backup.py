@@ -16,8 +16,90 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.pki.certificates import key_pem, new_key
 from tests.daemonhelp import RunningDaemon
-from tests.storehelp import REDIS, VALKEY
+from tests.storehelp import REDIS, VALKEY, Server, ask
 from tests.test_moving_daemon import UDIDS, api, command
+
+
+class ExternalTests(SynchronousTestCase):
+    """With stores of the sysadmin's own."""
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        (self.folder / "passphrase").write_text("correct horse\n")
+        self.passphrase = f"--passphrase-file={self.folder / 'passphrase'}"
+        self.file = self.folder / "backup"
+
+    def store(self, binary: str) -> Server:
+        """A server."""
+        one = Server(binary)
+        one.start()
+        self.addCleanup(one.close)
+        return one
+
+    def exported(self, daemon: RunningDaemon) -> list[str]:
+        """All that it has, in clear."""
+        path = self.folder / "plain"
+        done = daemon.mdmctl("export", "--plain", str(path))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return path.read_text().splitlines()
+
+    def test_into_servers(self) -> None:
+        """The backup of one server fills another; data there is only replaced when told."""
+        if not REDIS:
+            self.skipTest("redis-server is not installed")
+        for binary, other in ((VALKEY, REDIS), (REDIS, VALKEY)):
+            store, target = self.store(binary), self.store(other)
+            daemon = RunningDaemon(store.url, options={"push": "first_delay = 1h"})
+            self.addCleanup(daemon.close)
+            daemon.start()
+            daemon.device(UDIDS[0], SerialNumber="C02X").enroll()
+            api(daemon, "PUT", f"/v1/enqueue/{UDIDS[0]}?nopush=1", command("C-1"))
+            config = f"--config={daemon.config}"
+            done = daemon.mdmctl("backup", config, self.passphrase, str(self.file))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            before = self.exported(daemon)
+            daemon.stop()
+
+            again = ("restore", self.passphrase, str(self.file))
+            # The state folder is full, then the store is.
+            self.assertIn("has data in it", daemon.mdmctl(*again).stderr)
+            empty = self.folder / f"empty-{Path(other).name}"
+            full = daemon.mdmctl("--state", str(empty), *again)
+            self.assertIn("has data of mdmd in it; --force", full.stderr)
+            self.assertEqual(list(empty.iterdir()), [])
+            for words in ((*again, f"--store={target.url}"), (*again, "--force")):
+                done = daemon.mdmctl("--state", str(empty), *words)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                url = target.url if "--force" not in words else store.url
+                text = daemon.config.read_text().replace(store.url, url)
+                daemon.config.write_text(text)
+                daemon.start()
+                self.assertEqual(self.exported(daemon), before)
+                daemon.stop()
+                daemon.config.write_text(text.replace(url, store.url))
+
+    def test_a_server_that_refuses(self) -> None:
+        """It is said in one line, and what is in the state folder stays."""
+        store = self.store(VALKEY)
+        daemon = RunningDaemon(store.url)
+        self.addCleanup(daemon.close)
+        config = f"--config={daemon.config}"
+        rules = "on >pw ~* &* +@all -sync -psync -replconf"
+        ask(store.socket, "ACL", "SETUSER", "mdmd", *rules.split())
+        user = store.url.replace("unix://", "unix://mdmd:pw@")
+        words = ("backup", config, self.passphrase, f"--store={user}", str(self.file))
+        done = daemon.mdmctl(*words)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertIn("+replconf and +sync", done.stderr)
+        self.assertFalse(self.file.exists())
+        done = daemon.mdmctl("backup", config, self.passphrase, str(self.file))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        store.close()
+        empty = self.folder / "empty"
+        done = daemon.mdmctl("--state", str(empty), "restore", self.passphrase, str(self.file))
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+        self.assertEqual(list(empty.iterdir()), [])
 
 
 class BackupTests(SynchronousTestCase):

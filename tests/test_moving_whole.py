@@ -70,7 +70,7 @@ def kind(key: bytes) -> str:
     raise AssertionError(f"docs/store.md says nothing of {text}")
 
 
-class WholeTests(MovingCase):
+class WholeCase(MovingCase):
     """A store with a key of every kind."""
 
     settings = Settings(renew_share=0.7)
@@ -135,6 +135,10 @@ class WholeTests(MovingCase):
         await self.device(6).enroll()
         for each in await deliveries.more("hook", 2):
             await deliveries.bury("hook", each.id, "HTTP status 500", 3)
+
+
+class WholeTests(WholeCase):
+    """It moves whole."""
 
     async def keys(self) -> dict[bytes, tuple[Any, ...]]:
         """Every key with its type, its size and whether it ends by itself."""

@@ -93,6 +93,10 @@ class Client:
             raise StoreUnavailable(str(answer))
         return answer
 
+    def release(self) -> socket.socket:
+        """Give the connection away, for what is no question and answer."""
+        return self._socket
+
     def close(self) -> None:
         """Hang up."""
         self._socket.close()

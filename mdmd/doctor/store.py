@@ -15,15 +15,16 @@ _SLOW = 0.005  # seconds for a round trip
 _SKEW = 2.0  # seconds between two clocks
 
 
-def store_address(config: Config) -> Address:
+def store_address(config: Config, url: str | None = None) -> Address:
     """
     Say where the store of a configuration is.
 
+    :param url: another way to it, or to another.
     :raises BadRequest: its URL can't be read.
     """
-    if config.store.redis == "embedded":
+    if url is None and config.store.redis == "embedded":
         return Address("unix", path=str(config.state / "store" / "store.sock"))
-    return read_address(config.store.redis)
+    return read_address(url or config.store.redis)
 
 
 def check_store(config: Config) -> Iterator[Finding]:

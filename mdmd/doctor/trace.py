@@ -10,11 +10,10 @@ from mdmd.store.address import Address
 from mdmd.store.audit import spelled
 
 
-def leave_trace(socket: Path, what: str, **facts: str) -> None:
+def leave_trace(address: Address, ca: Path | None, what: str, **facts: str) -> None:
     """
-    Write into the audit what this unix user does with the embedded store itself.
+    Write into the audit what this unix user does with the store itself.
 
-    :param socket: the store's.
     :raises StoreUnavailable: it does not answer; then nothing should be done either.
     """
     uid = os.getuid()
@@ -23,7 +22,7 @@ def leave_trace(socket: Path, what: str, **facts: str) -> None:
     except KeyError:
         who = "unknown"
     try:
-        client = Client(Address("unix", path=str(socket)))
+        client = Client(address, ca)
     except StoreUnavailable as error:
         raise StoreUnavailable(f"no {what}: {error}") from None
     try:

