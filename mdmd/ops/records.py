@@ -7,9 +7,12 @@ import attrs
 from mdmd.flow.enqueue import Reply, TargetReply
 from mdmd.interfaces.audit import AuditEntry
 from mdmd.interfaces.fleet import EnrollmentRecord, Event, QueuedCommand, Result
+from mdmd.mdm.answers.decode import SECRETS
 from mdmd.mdm.catalogue.load import entry
 
 Record = dict[str, Any]
+
+_SECRETS = tuple(name.encode() for name in SECRETS)
 
 
 def enrollment(record: EnrollmentRecord) -> Record:
@@ -33,8 +36,9 @@ def queued(command: QueuedCommand) -> Record:
 def is_secret(value: Result) -> bool:
     """Say whether a secret can be in the report; of what is not in the catalogue nobody knows."""
     found = entry(value.request_type)
-    # Old devices give their unlock token in any DeviceInformation that asks for it.
-    told = found is None or found.secret_answer or b"UnlockToken" in value.raw
+    # A Mac gives its escrowed key in any SecurityInfo, old devices their unlock token in any
+    # DeviceInformation that asks for it.
+    told = found is None or found.secret_answer or any(name in value.raw for name in _SECRETS)
     return bool(value.raw) and told
 
 
