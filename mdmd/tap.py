@@ -127,8 +127,7 @@ def _reload(path: Path, parts: Parts, logs: Logs, systemd: Systemd) -> None:
     systemd.reloading()
     try:
         config = load(path)
-        for context in filter(None, (parts.site_tls, parts.api_tls)):
-            context.reload()
+        parts.reload_tls()
         logs.set_level("", config.mdmd.log_level)
         logs.reopen()
     except (MdmdError, OSError) as error:

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.ops.systemd import Systemd
 from mdmd.pki.certificates import certificate_pem, fingerprint, key_pem, load_certificate
-from tests.daemonhelp import RunningDaemon
+from tests.daemonhelp import RunningDaemon, free_port
 
 CHECKOUT = Path(__file__).parent.parent
 UNITS = CHECKOUT / "systemd"
@@ -101,9 +101,9 @@ class RunningTests(SynchronousTestCase):
     def start(self, **environment: str) -> None:
         self.daemon.start(NOTIFY_SOCKET=self.manager.path, **environment)
 
-    def connect(self) -> ssl.SSLSocket:
+    def connect(self, port: int = 0) -> ssl.SSLSocket:
         context = ssl.create_default_context(cafile=str(self.daemon.state / "ca" / "ca.pem"))
-        plain = socket.create_connection(("127.0.0.1", self.daemon.port), timeout=20)
+        plain = socket.create_connection(("127.0.0.1", port or self.daemon.port), timeout=20)
         connection = context.wrap_socket(plain, server_hostname="localhost")
         self.addCleanup(connection.close)
         return connection
@@ -155,6 +155,26 @@ class RunningTests(SynchronousTestCase):
         self.reload()
         self.assertEqual(self.shown(self.connect()), new)
         self.assertEqual(self.ask(open_before), "HTTP/1.1 200 OK")
+
+    def test_reload_of_every_door(self) -> None:
+        """The API and Perspective Broker show their new certificates too, and hang up on nobody."""
+        tls = self.daemon.state / "tls"
+        doors = (self.daemon.api_port, free_port())
+        pair = f"privateKey={tls}/site.key:certKey={tls}/site.pem"
+        text = self.daemon.config.read_text()
+        self.daemon.config.write_text(
+            text.replace("[api]\n", f"[api]\ncertificate = {tls}/site.pem\nkey = {tls}/site.key\n")
+            + f"[pb]\nlisten = ssl:{doors[1]}:interface=127.0.0.1:{pair}\n"
+        )
+        self.start()
+        self.manager.hear_until("READY")
+        open_before = [self.connect(door) for door in doors]
+        new = self.new_certificate()
+        self.reload()
+        self.assertEqual([self.shown(self.connect(door)) for door in doors], [new, new])
+        open_before[0].sendall(b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertIn(b"200 OK", open_before[0].recv(100))
+        self.assertTrue(open_before[1].recv(100))  # what a server of Perspective Broker says first
 
     def test_reload_of_a_mistake(self) -> None:
         """A certificate or a configuration that is wrong is one log line; the old ones stay."""

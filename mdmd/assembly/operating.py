@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.endpoints import SSL4ServerEndpoint
@@ -30,11 +29,17 @@ def count_figures(reactor: Any, stack: AsyncExitStack) -> Figures:
 
 
 async def serve_operators(
-    reactor: Any, stack: AsyncExitStack, config: Config, desk: Desk, figures: Figures
+    reactor: Any,
+    stack: AsyncExitStack,
+    config: Config,
+    desk: Desk,
+    figures: Figures,
+    tls: Mapping[str, OperatorsTLS],
 ) -> None:
     """
     Open the doors for operators: the manhole, and Perspective Broker.
 
+    :param tls: what belongs to those of ``[pb] listen`` that are ``ssl:``.
     :raises CannotListenError: a port can't be opened.
     """
     perspective = Perspective(desk)
@@ -46,7 +51,9 @@ async def serve_operators(
         prefix, values = endpoint_values(each)
         door = doors.unix if "unix" in (prefix, values.get("domain", "").lower()) else doors.tls
         endpoint = (
-            _tls_endpoint(reactor, values) if prefix == "ssl" else make_endpoint(reactor, each)
+            _tls_endpoint(reactor, values, tls[each])
+            if prefix == "ssl"
+            else make_endpoint(reactor, each)
         )
         await open_port(stack, "pb", endpoint, door)
 
@@ -65,12 +72,11 @@ async def _serve_manhole(
         await open_port(stack, "manhole", make_endpoint(reactor, each), manhole)
 
 
-def _tls_endpoint(reactor: Any, values: Mapping[str, str]) -> Any:
+def _tls_endpoint(reactor: Any, values: Mapping[str, str], tls: OperatorsTLS) -> Any:
     """Make an ``ssl:`` endpoint; Twisted's own would not ask for a client certificate."""
-    key = Path(values["privateKey"])
     return SSL4ServerEndpoint(  # type: ignore[no-untyped-call]
         reactor,
         int(values["port"]),
-        OperatorsTLS(Path(values.get("certKey", key)), key),
+        tls,
         interface=values.get("interface", ""),
     )

@@ -22,6 +22,7 @@ from mdmd.errors import ConfigError, MdmdError
 from mdmd.mdm.catalogue.blueprint import Blueprint, read_blueprints
 from mdmd.mdm.catalogue.load import need_questions
 from mdmd.ops.operators import Operators
+from mdmd.ops.tls import OperatorsTLS
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import load_certificate, load_chain, load_key
 from mdmd.pki.sealing import CA_KEY, KEY_SIZE, Sealer
@@ -50,6 +51,17 @@ class Parts:
     webhooks: tuple[Target, ...] = ()
     enrolling: EnrollFiles = attrs.field(factory=EnrollFiles)
     blueprints: tuple[Blueprint, ...] = ()
+    pb_tls: Mapping[str, OperatorsTLS] = attrs.field(factory=dict)  # by its [pb] listen
+
+    def reload_tls(self) -> None:
+        """
+        Read the certificates of every door again, for connections from now on.
+
+        :raises BadCertificate: one can't be used; it and those after it stay as they were.
+        """
+        for each in (self.site_tls, self.api_tls, *self.pb_tls.values()):
+            if each is not None:
+                each.reload()
 
     @classmethod
     def read(cls, config: Config, filename: str) -> "Parts":
@@ -108,6 +120,7 @@ class _Reading:
         self._try("[inventory] commands", lambda: need_questions(config.inventory.commands))
         blueprints = self._try("[enroll] blueprints", lambda: _blueprints(config.enroll.blueprints))
         self._look(config)
+        pb_tls = {each: self._operators_tls(each) for each in config.pb.listen}
         # Spelled out for mypy: each is there when nothing went wrong.
         if (
             self.mistakes
@@ -134,6 +147,7 @@ class _Reading:
             webhooks,
             enrolling,
             blueprints,
+            {each: tls for each, tls in pb_tls.items() if tls is not None},
         )
 
     def _look(self, config: Config) -> None:
@@ -142,10 +156,18 @@ class _Reading:
         self._try("[store] binary", lambda: _program(config.store.binary))
         if config.manhole.enabled:
             self._try("[manhole] host_key", lambda: _ssh_key(config.manhole.host_key))
-        for each in config.pb.listen:
-            prefix, values = endpoint_values(each)
-            if prefix == "ssl":
-                self._try("[pb] listen", lambda values=values: _pair(values))  # type: ignore[misc]
+
+    def _operators_tls(self, listen: str) -> OperatorsTLS | None:
+        prefix, values = endpoint_values(listen)
+        if prefix != "ssl":
+            return None
+        key = Path(values["privateKey"])
+        certificate = Path(values.get("certKey", key))
+        # Its words on what is wrong with a pair are better than OpenSSL's.
+        pair = self._try("[pb] listen", lambda: ServerContext(certificate, key, []))
+        if pair is None:
+            return None
+        return self._try("[pb] listen", lambda: OperatorsTLS(certificate, key))
 
     def _webhooks(self, config: Config) -> tuple[Target, ...]:
         found = (
@@ -241,11 +263,6 @@ def _roots(path: Path | None) -> bytes | None:
     if path is not None:
         _named(path, load_chain)
     return _optional(path)
-
-
-def _pair(values: Mapping[str, str]) -> ServerContext:
-    key = Path(values["privateKey"])
-    return ServerContext(Path(values.get("certKey", key)), key, [])
 
 
 def _ssh_key(path: Path) -> object:

@@ -98,7 +98,7 @@ async def serve(
         shelf=shelf,
         refusals=refusals,
     )
-    await serve_operators(reactor, stack, config, desk, figures)
+    await serve_operators(reactor, stack, config, desk, figures, parts.pb_tls)
     metrics = begin_measuring(reactor, stack, config, parts, store, pushing, webhooks)
     api = _api(reactor, config, parts, store, enqueuer, feed, metrics, sender, refusals)
     await open_site(reactor, stack, "api", config.api.listen, api, parts.api_tls)
