@@ -1,5 +1,6 @@
 """Simulated devices behave as Apple's do, on the wire; bad manners only when told to."""
 
+import itertools
 from typing import Any
 
 import attrs
@@ -16,7 +17,7 @@ from mdmd.mdm.checkin import TokenUpdate, decode_checkin
 from mdmd.pki.certificates import fingerprint
 from mdmd.sim.answers import answer
 from mdmd.sim.device import Device, Rejected, fetch_profile
-from mdmd.sim.fleet import Fleet, KeyRing, Plan
+from mdmd.sim.fleet import Fleet, KeyRing, Plan, turns
 from mdmd.sim.hardware import MODELS, make_hardware
 from mdmd.sim.installed import Installed, Malformed, Refused
 from mdmd.sim.manners import Manners
@@ -346,6 +347,17 @@ class FleetTests(SiteTestCase):
         await fleet.enroll()
         self.assertEqual((fleet.enrolled, fleet.failed), (0, 2))
         self.assertEqual(fleet.troubles, {"Authenticate: 404 not found": 2})
+
+
+class TurnTests(SynchronousTestCase):
+    def test_once_a_poll(self) -> None:
+        """Each device has one turn, and no moment has many more than another."""
+        for count in (1, 2, 19, 20, 21, 45):
+            devices: Any = list(range(count))
+            made = turns(devices)
+            self.assertEqual(sorted(itertools.chain(*made)), devices)
+            self.assertEqual(len(made), min(count, 20))
+            self.assertLessEqual(max(map(len, made)) - min(map(len, made)), 1)
 
 
 class AnswerTests(SynchronousTestCase):

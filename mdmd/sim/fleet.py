@@ -15,7 +15,7 @@ from mdmd.sim.hardware import MODELS, make_hardware
 from mdmd.sim.manners import Manners
 from mdmd.sim.tally import Tally
 
-_POLL_STEPS = 20  # a poll of the fleet is spread over so many moments
+_POLL_TURNS = 20  # a poll of the fleet is spread over so many moments
 
 
 @attrs.frozen
@@ -38,6 +38,12 @@ class Plan:
     faulty: float = 1.0
     keys: int = 16
     poll: float = 0.0
+
+
+def turns(devices: Sequence[Device]) -> list[Sequence[Device]]:
+    """Part the devices of one poll into those that connect at the same moment."""
+    number = min(_POLL_TURNS, len(devices))
+    return [devices[first::number] for first in range(number)]
 
 
 class KeyRing:
@@ -101,7 +107,8 @@ class Fleet:
         self._by_token = {device.push.token: device for device in self.devices}
         self._poller = LoopingCall(self._poll)
         self._poller.clock = reactor
-        self._turn = itertools.cycle(self.devices)
+        self._turns = turns(self.devices)
+        self._turn = itertools.cycle(self._turns)
 
     async def enroll(self) -> None:
         """Enroll every device; one that fails is counted, and the others go on."""
@@ -114,8 +121,8 @@ class Fleet:
                 await each
         finally:
             teller.stop()
-        if self._plan.poll:
-            self._poller.start(self._plan.poll / _POLL_STEPS)
+        if self._plan.poll and self._turns:
+            self._poller.start(self._plan.poll / len(self._turns))
 
     def _enroll_one(self, device: Device) -> Deferred[None]:
         return Deferred.fromCoroutine(self._try(device))
@@ -145,7 +152,7 @@ class Fleet:
             await device.close()
 
     def _poll(self) -> None:
-        for device in itertools.islice(self._turn, -(-len(self.devices) // _POLL_STEPS)):
+        for device in next(self._turn):
             if device.enrolled:
                 device.connect_soon()
 
