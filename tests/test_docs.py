@@ -37,6 +37,7 @@ NOT_RUN = {
     "make demo": "tests/test_demo.py runs what it runs; make itself would replace the tests' venv",
     "/opt/mdmd/bin/twistd -n": "runs until it is ended; it is what these tests start",
     "install -Dm644": "writes into /etc; tests/test_systemd.py holds the files against systemd",
+    "ln -s /opt/mdmd/bin": "writes into /usr/local",
     "systemctl daemon-reload": "no systemd runs where the tests do",
     "/tmp/audit/bin/pip-audit": "needs the network",
     "python3 -m venv /tmp/audit": "needs the network",
