@@ -116,7 +116,7 @@ class RunningTests(SynchronousTestCase):
         done = self.daemon.mdmctl("doctor", "--offline")
         self.assertEqual(done.returncode, 1)
         self.assertIn(f"→ chmod 600 {secret}\n", done.stdout)
-        self.assertIn("1 of these have to be put right\n", done.stdout)
+        self.assertIn("1 of these has to be put right\n", done.stdout)
 
     def test_mistake_in_the_configuration(self) -> None:
         """Each mistake is a finding; nothing else is looked at."""
@@ -326,6 +326,12 @@ class StoreTests(SynchronousTestCase):
         self.client.ask("CONFIG", "SET", "appendonly", "no")
         (finding,) = told(self.check(), "persistence")
         self.assertIn("appendonly yes", finding.remedy)
+
+    def test_not_waiting(self) -> None:
+        """One that never waits for its disk is a warning."""
+        self.client.ask("CONFIG", "SET", "appendfsync", "no")
+        found = told(self.check(), "persistence")
+        self.assertEqual([each.grade for each in found], [Grade.OK, Grade.WARNING])
 
     def test_wrong_password(self) -> None:
         """Refused is not the same as down; the password is not shown."""

@@ -147,5 +147,6 @@ def _tell(args: argparse.Namespace, findings: "Iterable[Finding]") -> int:
     bad = sum(each.grade is Grade.FAILED for each in all_of_them)
     if not as_json:
         show.out("")
-        show.out(f"{bad} of these have to be put right" if bad else "nothing has to be put right")
+        count = {0: "nothing has", 1: "1 of these has"}.get(bad, f"{bad} of these have")
+        show.out(f"{count} to be put right")
     return FAILED if bad else DONE

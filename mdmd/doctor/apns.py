@@ -61,7 +61,7 @@ def check_apns(config: Config) -> Iterator[Finding]:
     if apns.trust is not None:
         context = ssl.create_default_context(cafile=str(apns.trust))
     context.set_alpn_protocols(["h2"])
-    way = "through the proxy" if apns.proxy else "directly"
+    way = f"through the proxy {_name(apns.proxy)}" if apns.proxy else "directly"
     place = f"{apns.host} port {apns.port}"
     try:
         spoken = _connect(apns.host, apns.port, apns.proxy, context)
@@ -71,7 +71,7 @@ def check_apns(config: Config) -> Iterator[Finding]:
         return
     except (OSError, http.client.HTTPException) as error:
         text = f"{place} {way}: {getattr(error, 'strerror', None) or error}"
-        yield failed("APNs", text, _remedy(config, context))
+        yield failed("APNs", text, _remedy(config, context, str(error)))
         return
     if spoken != "h2":
         yield failed("APNs", f"{place} {way} speaks no HTTP/2", "look at what is on the way")
@@ -79,12 +79,24 @@ def check_apns(config: Config) -> Iterator[Finding]:
         yield ok("APNs", f"{place} answers {way}")
 
 
-def _remedy(config: Config, context: ssl.SSLContext) -> str:
+def _name(proxy: str) -> str:
+    """Spell a proxy without its password."""
+    parts = urlsplit(proxy)
+    return f"{parts.hostname}:{parts.port}"
+
+
+def _remedy(config: Config, context: ssl.SSLContext, why: str) -> str:
     apns = config.apns
     if apns.proxy is None and apns.port == 443 and _reaches(apns.host, _OTHER_PORT, None, context):
         return f"port {_OTHER_PORT} is open: [apns] port = {_OTHER_PORT}"
-    if apns.proxy is not None and _reaches(apns.host, apns.port, None, context):
-        return "it can be reached without the proxy: leave [apns] proxy empty, or open the proxy"
+    if apns.proxy is not None:
+        if " 407 " in why:
+            return "it wants a password: [apns] proxy = http://USER:PASSWORD@HOST:PORT"
+        if _reaches(apns.host, apns.port, None, context):
+            return (
+                "it can be reached without the proxy: leave [apns] proxy empty, or open the proxy"
+            )
+        return f"let the proxy pass {apns.host} port {apns.port}, or correct [apns] proxy"
     return f"let this machine reach {apns.host} port {apns.port}, or set [apns] proxy"
 
 

@@ -76,7 +76,8 @@ def _authority(config: Config, now: datetime) -> Iterator[Finding]:
         text = f"ends on {certificate.not_valid_after_utc:%Y-%m-%d}; identities can't last longer"
         yield warning("device CA", text, "plan a new CA: every device has to enroll again")
     elif certificate.not_valid_before_utc > now:
-        text = f"valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        start = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M}"
+        text = f"it is {now:%Y-%m-%d %H:%M} UTC here, and the device CA is valid only from {start}"
         yield failed("clock", text, "set this machine's clock")
 
 

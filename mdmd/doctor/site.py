@@ -209,12 +209,13 @@ def _enroll(
     except (OSError, http.client.HTTPException) as error:
         yield failed("profile", f"/enroll: {error}", "look at the daemon's log")
         return
-    if status == 404:
+    if status == 404 and not topics:
         text = "there is none: no push certificate is installed"
         yield failed("profile", text, "mdmctl pushcert install FILE")
         return
     if status != 200:
-        yield failed("profile", f"/enroll is answered with {status}", "look at the daemon's log")
+        remedy = "look at the daemon's log; if nothing is there, at what answers at public_url"
+        yield failed("profile", f"/enroll is answered with {status}", remedy)
         return
     try:
         _, found = judge(body, now, topics)

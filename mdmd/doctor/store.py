@@ -46,6 +46,7 @@ def check_store(config: Config) -> Iterator[Finding]:
         about = _about(client.ask("INFO"))
         yield from _version(about)
         yield from _persistence(about)
+        yield from _sync(client)
         yield from _memory(about)
         yield from _latency(client)
         yield from _clock(client)
@@ -70,6 +71,17 @@ def _version(about: dict[str, str]) -> Iterator[Finding]:
         yield ok("store", f"{name} {version}, {about.get('used_memory_human', '?')} in use")
     if about.get("role") == "slave":
         yield failed("store", "it is a replica, which can't be written to", "name the master")
+
+
+def _sync(client: Client) -> Iterator[Finding]:
+    """Say if the file is written, but nobody waits for the disk."""
+    try:
+        found = client.ask("CONFIG", "GET", "appendfsync")
+    except StoreUnavailable:  # many providers let nobody ask
+        return
+    if found and found[1] == b"no":
+        text = "appendfsync is no: what is acknowledged may be lost for half a minute"
+        yield warning("persistence", text, "set appendfsync always, or everysec, in the store")
 
 
 def _persistence(about: dict[str, str]) -> Iterator[Finding]:
