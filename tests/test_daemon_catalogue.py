@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from unittest import SkipTest
 
 from mdmd.doctor.redis import Client
+from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
 from mdmd.store.address import Address
 from tests.daemonhelp import TOPIC, HandDevice
@@ -156,6 +157,27 @@ class CatalogueDaemonTests(DaemonCase):
         refused = self.daemon.mdmctl("lock", "nobody")
         self.assertEqual(refused.stdout, "nobody  no such enrollment\n")
         self.assertNotIn("PIN", refused.stderr)
+
+    def test_a_damaged_unlock_token_fails_its_own_device(self) -> None:
+        """The passcode of the other one is cleared; a token that is there is told from none."""
+        ids = [UDID.format("B"), UDID.format("C")]
+        for udid in ids:
+            phone = self.daemon.device(udid, ProductName="iPhone14,2", OSVersion="18.1")
+            phone.enroll()
+            token = {"Topic": TOPIC, "Token": b"\1" * 32, "PushMagic": "m"}
+            phone.check_in(MessageType="TokenUpdate", UnlockToken=b"unlock", **token)
+        self.store("SET", keys.unlock(EnrollmentID(ids[0])), b"nonsense")
+        done = self.daemon.mdmctl("clear-passcode", *ids)
+        self.assertEqual(done.returncode, 1)
+        damaged, queued, *_ = done.stdout.splitlines()
+        self.assertEqual(damaged, f"{ids[0]}  its unlock token is damaged in the store")
+        self.assertIn(f"{ids[1]}  queued", queued)
+
+    def test_when_its_time_comes(self) -> None:
+        """A command for later says so in the queue."""
+        mac = self.mac(11)
+        self.daemon.mdmctl("send", mac.udid, "SecurityInfo", "--not-before", "7205")
+        self.assertIn("waiting, in 2 h", self.daemon.mdmctl("queue", mac.udid).stdout)
 
     def test_a_push_that_can_not_be(self) -> None:
         """Without a push certificate a command is queued, and a push is just not made."""

@@ -1,6 +1,7 @@
 """``mdmctl queue`` and ``mdmctl results``: what waits, and what was answered."""
 
 import argparse
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _print_queue(found: list[dict[str, Any]]) -> None:
             (
                 each["uuid"],
                 each["request_type"],
-                each["state"],
+                _state(each, time.time()),
                 age(each["queued_at"]),
                 age(each["last_sent"]),
                 each["attempts"],
@@ -70,6 +71,14 @@ def _print_queue(found: list[dict[str, Any]]) -> None:
             for each in found
         ),
     )
+
+
+def _state(line: dict[str, Any], now: float) -> str:
+    """Say how a command is, and when its time comes if it has not."""
+    from mdmd.cli.show import age
+
+    later = line["not_before"] is not None and line["not_before"] > now * 1000
+    return f"{line['state']}, {age(line['not_before'], now)}" if later else str(line["state"])
 
 
 def _results(args: argparse.Namespace) -> int:
