@@ -281,6 +281,8 @@ class TerminalTests(ManholeCase):
         self.assertIn("Acknowledged", terminal.line("await _.answer"))
         self.assertIn("OSVersion", terminal.line("await _.answer"))
         self.assertIn("Acknowledged", terminal.line("d.results"))
+        self.assertIn("Acknowledged, ", terminal.line("d.results[0]"))
+        self.assertIn("not iterable", terminal.line("list(d.results)"))
         self.assertIn("BatteryLevel  0.5", terminal.line("d.inventory"))
         self.assertIn("nothing waits", terminal.line("d.queue"))
         self.assertIn("nothing waits", terminal.line('device("C02XL0THJGH5").queue'))

@@ -123,6 +123,16 @@ class PushService:
         """Say how each topic's line is, by topic."""
         return [line.status() for _, line in sorted(self._lines.items())]
 
+    def __repr__(self) -> str:
+        lines = self.status()
+        words = [
+            f"{sum(each.connections for each in lines)} connections",
+            f"{sum(each.in_flight for each in lines)} in flight",
+            f"{sum(each.waiting for each in lines)} waiting",
+        ]
+        topics = ", ".join(each.topic for each in lines) or "nothing was pushed yet"
+        return f"<pushes of {topics}: {', '.join(words)}>"
+
     def expiries(self) -> Mapping[str, int]:
         """Say when each topic's certificate ends, epoch seconds, as of the last look."""
         return {topic: not_after for topic, (_, not_after) in self._versions.items()}

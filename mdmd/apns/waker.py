@@ -122,6 +122,10 @@ class Waker:
         """Say how it is."""
         return WakerStatus(len(self._flying), self._claimed, self._failures)
 
+    def __repr__(self) -> str:
+        now = self.status()
+        return f"<the waker: {now.flying} pushes under way, {now.claimed} since the start>"
+
     # -- by name ----------------------------------------------------------------
 
     async def push(self, targets: Sequence[EnrollmentID]) -> list[PushOutcome | NoPush]:

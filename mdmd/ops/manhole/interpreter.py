@@ -44,6 +44,17 @@ class Answer(Awaitable[Any]):
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._ask().__await__()
 
+    def __getitem__(self, key: Any) -> "Answer":
+        """Give what is in it, once it is there: ``stats()["push"]``, ``d.results[0]``."""
+
+        async def ask() -> Any:
+            return (await self)[key]
+
+        return Answer(ask, f"{self._what}[{key!r}]")
+
+    __iter__ = None  # with __getitem__ alone a `for` would never end
+    __contains__ = None
+
     def __repr__(self) -> str:
         return f"<{self._what}: await it>"
 

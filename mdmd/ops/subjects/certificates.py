@@ -37,6 +37,7 @@ class Certificates(Subject):
         """
         now = datetime.fromtimestamp(self.desk.now() / 1000, UTC)
         topic, not_after = await pushcert.install(self.desk.certificates, pem, now, force)
+        caller.noted["topic"] = topic
         self.desk.waker.nudge()
         enrolled = await self.desk.certificates.enrolled()
         return {"topic": topic, "not_after": not_after, "enrolled": enrolled.get(topic, 0)}
