@@ -74,7 +74,7 @@ lock:
 	@.venv-lock/bin/python -m pip install --quiet pip-tools
 	@PIP_NO_INDEX= .venv-lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header \
-		--extra dev --all-build-deps -o requirements.lock pyproject.toml
+		--extra dev --extra import --all-build-deps -o requirements.lock pyproject.toml
 	@rm -rf .venv-lock
 
 clean:

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import plistlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +19,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certhelp import push_pair
 from tests.daemonhelp import BIN, TOPIC, HandDevice, RunningDaemon
+from tests.databasehelp import (
+    INSTALL_DB,
+    MARIADB,
+    MYSQL_SCHEMA,
+    POSTGRES,
+    POSTGRESQL_SCHEMA,
+    MariaDB,
+    PostgreSQL,
+)
 
 UDIDS = [f"{n:08X}-0000-4000-8000-00000000000{n}" for n in range(1, 4)]
 
@@ -280,7 +290,7 @@ class MigrationTests(MovingCase):
         self.assertEqual(plistlib.loads(answer), {"BootstrapToken": b"boot"})
 
 
-class NanoMDMTests(MovingCase):
+class NanoMDMCase(MovingCase):
     """What NanoMDM keeps."""
 
     def setUp(self) -> None:
@@ -308,51 +318,16 @@ class NanoMDMTests(MovingCase):
             }
         )
 
-    def test_file_store(self) -> None:
-        """A folder of its file store."""
-        store = self.folder / "dbkv"
-        device = store / UDIDS[0]
-        (device / "Queue").mkdir(parents=True)
-        (device / "QueueNotNow").mkdir()
-        (device / "Authenticate.plist").write_bytes(self.authenticate)
-        (device / "TokenUpdate.plist").write_bytes(self.update)
-        (device / "UnlockToken.dat").write_bytes(b"unlock\\'\0\n\xe2\x98\x83")
-        (device / "BootstrapToken.dat").write_bytes(b"boot")
-        (device / "CertAuth.sha256.txt").write_text("AB" * 32)
-        (device / "QueueNotNow" / "C-1.plist").write_bytes(command("C-1"))
-        (device / "Queue" / "C-2.plist").write_bytes(command("C-2"))
-        (device / "Queue" / "C-9.plist").write_bytes(b"garbage")
-        (store / f"{TOPIC}.pem").write_bytes(self.certificate)
-        (store / f"{TOPIC}.key").write_bytes(self.key)
-        broken = store / UDIDS[1]
-        broken.mkdir()
-        (broken / "Authenticate.plist").write_bytes(b"garbage")
-        daemon = self.running()
-        told = self.imported(daemon, "nanomdm", str(store), status=1)
-        self.assertEqual((told["new"], told["failed"]), (4, 2))
-        self.assertIn(UDIDS[1], [each["record"] for each in told["failures"]])
-        records = self.plain(daemon)
-        own = next(each for each in records if each["kind"] == "device")["channels"][""]
-        self.assertEqual({line[0] for line in own["queue"]}, {"C-1", "C-2"})
-        self.assertEqual(own["record"]["pin"], "ab" * 32)
-        again = self.imported(daemon, "nanomdm", str(store), status=1)
-        self.assertEqual((again["new"], again["failed"]), (0, 2))
-
-    def test_mysql_dump(self) -> None:
-        """A dump as mysqldump writes it."""
-        self.dumped("mysql", self.mysql())
-
-    def test_postgresql_dumps(self) -> None:
-        """Dumps as pg_dump writes them: COPY, and INSERTs."""
-        self.dumped("copy", self.copy())
-        self.dumped("inserts", self.inserts())
-
     def dumped(self, name: str, dump: bytes) -> None:
         """Import it into a daemon of its own."""
         path = self.folder / f"{name}.sql"
         path.write_bytes(dump)
+        self.taken(str(path))
+
+    def taken(self, where: str) -> None:
+        """Import it into a daemon of its own."""
         daemon = self.running()
-        told = self.imported(daemon, "nanomdm", str(path))
+        told = self.imported(daemon, "nanomdm", where)
         self.assertEqual((told["new"], told["failed"]), (4, 0), told)
         records = self.plain(daemon)
         device = next(each for each in records if each["kind"] == "device")
@@ -368,7 +343,7 @@ class NanoMDMTests(MovingCase):
         self.assertEqual(
             base64.b64decode(device["unlock_token"]["base64"]), b"unlock\\'\n\xe2\x98\x83"
         )
-        self.assertEqual(self.imported(daemon, "nanomdm", str(path))["same"], 4)
+        self.assertEqual(self.imported(daemon, "nanomdm", where)["same"], 4)
         daemon.close()
 
     def rows(self) -> dict[str, list[dict[str, bytes | None]]]:
@@ -527,6 +502,49 @@ class NanoMDMTests(MovingCase):
                 out += b"INSERT INTO public.%b VALUES (%b);\n" % (table.encode(), values)
         return out
 
+
+class NanoMDMTests(NanoMDMCase):
+    """Its file store and its dumps."""
+
+    def test_file_store(self) -> None:
+        """A folder of its file store."""
+        store = self.folder / "dbkv"
+        device = store / UDIDS[0]
+        (device / "Queue").mkdir(parents=True)
+        (device / "QueueNotNow").mkdir()
+        (device / "Authenticate.plist").write_bytes(self.authenticate)
+        (device / "TokenUpdate.plist").write_bytes(self.update)
+        (device / "UnlockToken.dat").write_bytes(b"unlock\\'\0\n\xe2\x98\x83")
+        (device / "BootstrapToken.dat").write_bytes(b"boot")
+        (device / "CertAuth.sha256.txt").write_text("AB" * 32)
+        (device / "QueueNotNow" / "C-1.plist").write_bytes(command("C-1"))
+        (device / "Queue" / "C-2.plist").write_bytes(command("C-2"))
+        (device / "Queue" / "C-9.plist").write_bytes(b"garbage")
+        (store / f"{TOPIC}.pem").write_bytes(self.certificate)
+        (store / f"{TOPIC}.key").write_bytes(self.key)
+        broken = store / UDIDS[1]
+        broken.mkdir()
+        (broken / "Authenticate.plist").write_bytes(b"garbage")
+        daemon = self.running()
+        told = self.imported(daemon, "nanomdm", str(store), status=1)
+        self.assertEqual((told["new"], told["failed"]), (4, 2))
+        self.assertIn(UDIDS[1], [each["record"] for each in told["failures"]])
+        records = self.plain(daemon)
+        own = next(each for each in records if each["kind"] == "device")["channels"][""]
+        self.assertEqual({line[0] for line in own["queue"]}, {"C-1", "C-2"})
+        self.assertEqual(own["record"]["pin"], "ab" * 32)
+        again = self.imported(daemon, "nanomdm", str(store), status=1)
+        self.assertEqual((again["new"], again["failed"]), (0, 2))
+
+    def test_mysql_dump(self) -> None:
+        """A dump as mysqldump writes it."""
+        self.dumped("mysql", self.mysql())
+
+    def test_postgresql_dumps(self) -> None:
+        """Dumps as pg_dump writes them: COPY, and INSERTs."""
+        self.dumped("copy", self.copy())
+        self.dumped("inserts", self.inserts())
+
     def test_no_dump(self) -> None:
         """What is no dump, breaks off, or is a database's address is refused in words."""
         daemon = self.running()
@@ -542,9 +560,139 @@ class NanoMDMTests(MovingCase):
             done = daemon.mdmctl("import", "nanomdm", str(path))
             self.assertEqual(done.returncode, 1)
             self.assertIn(said, done.stderr)
-        done = daemon.mdmctl("import", "nanomdm", "mysql://u:secret@h/nanomdm")
-        self.assertIn("mysqldump", done.stderr)
-        self.assertNotIn("secret", done.stderr)
+        for where, said in (
+            (
+                "mysql://u:secret@127.0.0.1:1/nanomdm",
+                "mysql://u@127.0.0.1:1/nanomdm: Can't connect",
+            ),
+            (
+                "u:secret@tcp(127.0.0.1:1)/nanomdm?parseTime=true",
+                "127.0.0.1:1/nanomdm: Can't connect",
+            ),
+            (
+                "postgres://u:secret@127.0.0.1:1/nanomdm",
+                "postgresql://u@127.0.0.1:1/nanomdm: Can't",
+            ),
+            ("oracle://u:secret@h/nanomdm", "expected mysql://USER@HOST/DATABASE"),
+            ("mysql://u:secret@h", "expected mysql://USER@HOST/DATABASE"),
+        ):
+            done = daemon.mdmctl("import", "nanomdm", where)
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+            self.assertIn(said, done.stderr)
+            self.assertNotIn("secret", done.stderr)
+
+
+class RunningDatabaseTests(NanoMDMCase):
+    """NanoMDM's database itself, asked while it runs."""
+
+    def fill(self, link: Any, schema: str, devices: int) -> None:
+        """Make the tables, and more devices than are read at once."""
+        cursor = link.cursor()
+        for each in schema.split(";"):
+            if each.strip():
+                cursor.execute(each)
+        for table, rows in self.rows().items():
+            if table == "devices":
+                rows = rows + [{**rows[0], "id": b"%08X" % n} for n in range(devices)]
+            for row in rows:
+                values = [
+                    each if name == "unlock_token" or each is None else each.decode()
+                    for name, each in row.items()
+                ]
+                if "enabled" in row or "active" in row:
+                    at = list(row).index("enabled" if "enabled" in row else "active")
+                    values[at] = True
+                names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+                cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", values)
+        link.commit()
+
+    def test_mariadb(self) -> None:
+        """MySQL, or MariaDB: by URL, and as NanoMDM itself names it."""
+        if not (MARIADB and INSTALL_DB):
+            self.skipTest("mariadb-server is not installed")
+        import pymysql
+
+        server = MariaDB()
+        self.addCleanup(server.close)
+        link = pymysql.connect(user="root", unix_socket=str(server.socket), charset="utf8mb4")
+        with link.cursor() as cursor:
+            cursor.execute("CREATE DATABASE nanomdm CHARACTER SET utf8mb4")
+            cursor.execute("CREATE DATABASE empty")
+            cursor.execute("CREATE USER nano IDENTIFIED BY 's3cret'")
+            cursor.execute("GRANT SELECT ON nanomdm.* TO nano")
+            cursor.execute("GRANT SELECT ON empty.* TO nano")
+            cursor.execute("USE nanomdm")
+        self.fill(link, MYSQL_SCHEMA, 0)
+        self.ways(
+            f"mysql://nano@/nanomdm?unix_socket={server.socket}",
+            f"mysql://nano@/empty?unix_socket={server.socket}",
+            "MYSQL_PWD",
+        )
+        self.taken(f"nano:s3cret@unix({server.socket})/nanomdm")
+        self.many(link, MYSQL_SCHEMA, f"nano:s3cret@unix({server.socket})/nanomdm")
+
+    def test_postgresql(self) -> None:
+        """PostgreSQL."""
+        if not POSTGRES:
+            self.skipTest("postgresql is not installed")
+        import pg8000.dbapi
+
+        server = PostgreSQL()
+        self.addCleanup(server.close)
+        login = {
+            "user": "nano",
+            "password": "s3cret",
+            "unix_sock": f"{server.socket}/.s.PGSQL.5432",
+        }
+        link = pg8000.dbapi.connect(database="postgres", **login)
+        link.autocommit = True
+        for name in ("nanomdm", "empty"):
+            link.cursor().execute(f"CREATE DATABASE {name}")
+        link.close()
+        link = pg8000.dbapi.connect(database="nanomdm", **login)
+        self.fill(link, POSTGRESQL_SCHEMA, 0)
+        self.ways(
+            f"postgresql://nano@/nanomdm?host={server.socket}",
+            f"postgresql://nano@/empty?host={server.socket}",
+            "PGPASSWORD",
+        )
+        self.many(link, POSTGRESQL_SCHEMA, f"postgres://nano:s3cret@/nanomdm?host={server.socket}")
+
+    def ways(self, where: str, empty: str, variable: str) -> None:
+        """Import with a password of the environment; a wrong one, none, another database."""
+        os.environ[variable] = "s3cret"
+        self.addCleanup(os.environ.pop, variable, None)
+        self.taken(where)
+        daemon = self.daemon()
+
+        def refused(said: str, place: str = where) -> None:
+            done = daemon.mdmctl("import", "nanomdm", place)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn(said, done.stderr)
+            self.assertNotIn("Traceback", done.stderr)
+
+        daemon.start()
+        refused("NanoMDM's tables are not in this database", empty)
+        os.environ[variable] = "wrong"
+        refused("nano")
+        del os.environ[variable]
+        refused(f"${variable}")
+        driver = "pymysql" if variable == "MYSQL_PWD" else "pg8000"
+        (self.folder / f"{driver}.py").write_text("raise ImportError")
+        os.environ["PYTHONPATH"] = str(self.folder)
+        self.addCleanup(os.environ.pop, "PYTHONPATH", None)
+        refused("pip install 'mdmd[import]'")
+        del os.environ["PYTHONPATH"]
+        daemon.close()
+
+    def many(self, link: Any, schema: str, where: str) -> None:
+        """More devices than are read at once come one by one."""
+        for each in re.findall(r"CREATE TABLE (\w+)", schema):
+            link.cursor().execute(f"DROP TABLE {each}")
+        self.fill(link, schema, 450)
+        daemon = self.running()
+        told = self.imported(daemon, "nanomdm", where)
+        self.assertEqual((told["new"], told["failed"]), (454, 0), told["failures"][:2])
 
 
 class MicroMDMTests(MovingCase):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.threads import deferToThread
+
 from mdmd.cli import show
 from mdmd.cli.client import Remote, run
 from mdmd.cli.exits import DONE, FAILED
@@ -193,17 +195,23 @@ async def _read(
     marker: _Marker,
     share: Share,
 ) -> None:
-    for _ in range(marker.passed):
-        if next(records, None) is None:
-            raise BadRequest("the source has fewer records than the import before has read")
+    await deferToThread(_pass, records, marker.passed)
     progress = Progress(0)
     try:
-        for batch in _batches(records, tally, marker):
+        batches = _batches(records, tally, marker)
+        # Reading may take its time, and a database its own.
+        while (batch := await deferToThread(next, batches, None)) is not None:
             await _put(remote, batch, tally)
             marker.note(len(batch))
             progress.tell(marker.done, f"{share}; {tally.summary()}")
     finally:
         progress.end()
+
+
+def _pass(records: Iterator[Record | Faulty], count: int) -> None:
+    for _ in range(count):
+        if next(records, None) is None:
+            raise BadRequest("the source has fewer records than the import before has read")
 
 
 def _batches(

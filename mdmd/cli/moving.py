@@ -26,8 +26,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="read enrollments of another server: mdmd's, NanoMDM's or MicroMDM's",
         description=(
             "Read a file that export wrote; or `nanomdm PATH`, its file store, or a dump of its "
-            "MySQL or PostgreSQL; or `micromdm FILE`, its devices as JSON lines. What is here "
-            "already stays as it is: an import can be repeated."
+            "MySQL or PostgreSQL, or the database itself: mysql://USER@HOST/DB, "
+            "postgresql://USER@HOST/DB; or `micromdm FILE`, its devices as JSON lines. What is "
+            "here already stays as it is: an import can be repeated."
         ),
     )
     import_.add_argument("source", metavar="[nanomdm|micromdm] PATH", nargs="+")

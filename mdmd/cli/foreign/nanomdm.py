@@ -1,5 +1,5 @@
 """
-What NanoMDM keeps: its file store, and dumps of its tables in MySQL or PostgreSQL.
+What NanoMDM keeps: its file store, and its tables in MySQL or PostgreSQL, running or dumped.
 
 Source: NanoMDM, storage/file, storage/mysql/schema.sql, storage/pgsql/schema.sql.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import Protocol
 
 from mdmd.cli.foreign.building import (
     Channel,
@@ -21,6 +22,7 @@ from mdmd.cli.foreign.building import (
     push_certificate_record,
     tried,
 )
+from mdmd.cli.foreign.database import Database, is_place, open_database, read_place
 from mdmd.cli.foreign.sql import Row, read_dump
 from mdmd.errors import BadRequest
 
@@ -55,12 +57,12 @@ def read_nanomdm(where: str, now: int) -> Iterator[Record | Faulty]:
     Give everything as records: push certificates, commands that wait, devices.
 
     :param now: milliseconds since the epoch, where NanoMDM keeps no time.
-    :raises BadRequest: it is neither a file store nor a dump.
+    :raises BadRequest: it is neither a file store nor a dump, or the database can't be asked.
     """
-    if "://" in where or "@tcp(" in where:
-        raise BadRequest("a database is not asked: make a dump with mysqldump or pg_dump")
+    if is_place(where):
+        return _Tables(_Asked(open_database(read_place(where))), now).records()
     path = Path(where)
-    return _Folder(path, now).records() if path.is_dir() else _Dump(path, now).records()
+    return _Folder(path, now).records() if path.is_dir() else _Tables(_Dump(path), now).records()
 
 
 def _text(value: bytes | None) -> str:
@@ -170,16 +172,20 @@ def _short_name(update: bytes) -> bool:
     return b"FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF" in update
 
 
-# -- dumps ----------------------------------------------------------------------------------
+# -- tables -------------------------------------------------------------------------------
+
+
+class _Rows(Protocol):
+    """Where rows of NanoMDM's tables are."""
+
+    def of(self, table: str) -> Iterator[Row]:
+        """Give the rows of a table that count here."""
 
 
 class _Dump:
     """A file with SQL."""
 
-    def __init__(self, path: Path, now: int) -> None:
-        self._now = now
-        self._sequence = count(1)
-        self._commands_told: set[str] = set()
+    def __init__(self, path: Path) -> None:
         self._rows: dict[str, list[Row]] = defaultdict(list)
         for table, row in read_dump(path, TABLES):
             if table == "command_results":
@@ -188,13 +194,71 @@ class _Dump:
         if not self._rows["devices"] and not self._rows["push_certs"]:
             raise BadRequest("no rows of NanoMDM's tables are in this file")
 
+    def of(self, table: str) -> Iterator[Row]:
+        return iter(self._rows[table])
+
+
+# What a database is asked for: only what is used, for the history may be large.
+_ASKED: dict[str, tuple[tuple[str, ...], str]] = {
+    "push_certs": (("topic", "cert_pem", "key_pem"), ""),
+    "enrollment_queue": (
+        ("id", "command_uuid", "active", "priority", "created_at"),
+        "t WHERE active",
+    ),
+    "command_results": (
+        ("t.id", "t.command_uuid", "t.status"),
+        "t JOIN {prefix}enrollment_queue q ON q.id = t.id AND q.command_uuid = t.command_uuid "
+        "WHERE q.active",
+    ),
+    "commands": (
+        ("command_uuid", "command"),
+        "t WHERE command_uuid IN (SELECT command_uuid FROM {prefix}enrollment_queue WHERE active)",
+    ),
+    "cert_auth_associations": (("id", "sha256", "updated_at"), ""),
+    "users": (("id", "user_short_name"), ""),
+    "enrollments": (TABLES["enrollments"], ""),
+    "devices": (
+        (
+            *("id", "identity_cert", "unlock_token", "authenticate", "token_update"),
+            "bootstrap_token_b64",
+        ),
+        "",
+    ),
+}
+
+
+class _Asked:
+    """A running database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        there = database.tables()
+        self._prefix = "nano_" if "nano_devices" in there else ""
+        if not {f"{self._prefix}{table}" for table in _ASKED} <= there:
+            raise BadRequest(f"{database.place}: NanoMDM's tables are not in this database")
+
+    def of(self, table: str) -> Iterator[Row]:
+        columns, where = _ASKED[table]
+        name = f"{self._prefix}{table}"
+        return self._database.rows(name, columns, where.format(prefix=self._prefix))
+
+
+class _Tables:
+    """Records out of rows."""
+
+    def __init__(self, rows: _Rows, now: int) -> None:
+        self._now = now
+        self._sequence = count(1)
+        self._commands_told: set[str] = set()
+        self._rows = rows
+
     def records(self) -> Iterator[Record | Faulty]:
-        for row in self._rows["push_certs"]:
+        for row in self._rows.of("push_certs"):
             pair = (row["cert_pem"] or b"", row["key_pem"] or b"")
             yield tried(_text(row["topic"]), push_certificate_record, *pair)
         waiting = self._waiting()
         wanted = {uuid for queue in waiting.values() for uuid, _ in queue}
-        for row in self._rows["commands"]:
+        for row in self._rows.of("commands"):
             uuid = _text(row["command_uuid"])
             if uuid in wanted:
                 record = tried(uuid, command_record, row["command"] or b"")
@@ -202,11 +266,11 @@ class _Dump:
                     self._commands_told.add(uuid)
                 yield record
         pins = self._pins()
-        users = {_text(row["id"]): row for row in self._rows["users"]}
+        users = {_text(row["id"]): row for row in self._rows.of("users")}
         enrollments: dict[str, list[Row]] = defaultdict(list)
-        for row in self._rows["enrollments"]:
+        for row in self._rows.of("enrollments"):
             enrollments[_text(row["device_id"])].append(row)
-        for row in self._rows["devices"]:
+        for row in self._rows.of("devices"):
             id = _text(row["id"])
             yield tried(id, self._device, row, enrollments[id], users, waiting, pins)
 
@@ -214,10 +278,10 @@ class _Dump:
         """Say by enrollment what waits, in the order of delivery, and what was NotNow'd."""
         results = {
             (_text(row["id"]), _text(row["command_uuid"])): _text(row["status"])
-            for row in self._rows["command_results"]
+            for row in self._rows.of("command_results")
         }
         queues: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
-        for row in self._rows["enrollment_queue"]:
+        for row in self._rows.of("enrollment_queue"):
             if _true(row["active"]):
                 place = (-int(_text(row["priority"]) or 0), _text(row["created_at"]))
                 queues[_text(row["id"])].append((*place, _text(row["command_uuid"])))
@@ -232,7 +296,7 @@ class _Dump:
 
     def _pins(self) -> dict[str, str]:
         newest = sorted(
-            self._rows["cert_auth_associations"], key=lambda row: _text(row["updated_at"])
+            self._rows.of("cert_auth_associations"), key=lambda row: _text(row["updated_at"])
         )
         return {_text(row["id"]): _text(row["sha256"]).lower() for row in newest}
 
