@@ -130,6 +130,12 @@ class MetricsTests(SynchronousTestCase):
             call.stop()
 
 
+def questions() -> list[str]:
+    """What the dashboard asks."""
+    dashboard = json.loads((CHECKOUT / "monitoring" / "grafana-dashboard.json").read_text())
+    return [each["expr"] for panel in dashboard["panels"] for each in panel["targets"]]
+
+
 class DaemonTests(SynchronousTestCase):
     """A daemon with something to tell, and the real programs that read it."""
 
@@ -207,12 +213,44 @@ class DaemonTests(SynchronousTestCase):
         self.assertEqual(rules.returncode, 0, rules.stdout + rules.stderr)
         self.assertIn("11 rules found", rules.stdout)
 
+    def test_alerts(self) -> None:
+        """Each alert is raised by what it is for, and none in good times."""
+        if PROMTOOL is None:
+            self.skipTest("promtool (Debian package prometheus) is not installed")
+        cases = CHECKOUT / "tests" / "data" / "alerts-test.yml"
+        ran = subprocess.run(
+            [PROMTOOL, "test", "rules", cases], capture_output=True, text=True, check=False
+        )
+        self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
+        alerts = re.findall(r"alert: (\w+)", (CHECKOUT / "monitoring" / "alerts.yml").read_text())
+        for each in alerts:
+            self.assertEqual(len(re.findall(rf"\b{each}\b", cases.read_text())), 2, each)
+
+    def test_dashboard_parses(self) -> None:
+        """Prometheus' own parser takes every question of the dashboard."""
+        if PROMTOOL is None:
+            self.skipTest("promtool (Debian package prometheus) is not installed")
+        rules = [
+            {"record": f"panel:{number}", "expr": each.replace("$__rate_interval", "5m")}
+            for number, each in enumerate(questions())
+        ]
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump({"groups": [{"name": "dashboard", "rules": rules}]}, file)
+            file.flush()
+            ran = subprocess.run(
+                [PROMTOOL, "check", "rules", file.name],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
+        self.assertIn(f"{len(rules)} rules found", ran.stdout)
+
     def test_rules_and_dashboard(self) -> None:
         """Both ask only for what is served."""
         served = {line.split()[2] for line in self.text.splitlines() if line.startswith("# TYPE")}
         bases = {re.sub(r"_total$", "", each) for each in served}
-        dashboard = json.loads((CHECKOUT / "monitoring" / "grafana-dashboard.json").read_text())
-        texts = [each["expr"] for panel in dashboard["panels"] for each in panel["targets"]]
+        texts = questions()
         texts += re.findall(r"expr: (.*)", (CHECKOUT / "monitoring" / "alerts.yml").read_text())
         for text in texts:
             for name in re.findall(r"\b(?:mdmd|process)_\w+", text):
