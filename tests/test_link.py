@@ -34,7 +34,7 @@ GOOD = [
 BAD = [
     *("embedded?", "http://h", "redis://", "redis://h:0", "redis://h/x", "redis://h?db=1"),
     *("redis://u@h", "redis://@h", "redis://u:@h", "redis://h#x", "unix://h/x", "unix://"),
-    *("unix:///s?x=1", "unix:///s?db=x", "unix://u@/s"),
+    *("unix:///s?x=1", "unix:///s?db=x", "unix:///s?db=1&db=1", "unix://u@/s"),
     *("sentinel://a", "sentinel:///main", "sentinel://a,/main", "sentinel://a/main?x"),
     *("sentinel://a/main/x", "sentinel://a:0/main", "sentinel://u@a/main"),
 ]

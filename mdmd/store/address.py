@@ -78,7 +78,8 @@ def _unix(url: str) -> Address:
     parts = urlsplit(url)
     query = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
     path = unquote(parts.path)
-    if parts.hostname or len(path) < 2 or set(query) - {"db"}:
+    dbs = query.pop("db", [""])
+    if parts.hostname or len(path) < 2 or query or len(dbs) > 1:
         raise ValueError("no path")
     if len(path.encode()) > SOCKET_PATH_LIMIT:
         raise BadRequest(
@@ -86,7 +87,7 @@ def _unix(url: str) -> Address:
             f"{SOCKET_PATH_LIMIT} is the limit: {path}"
         )
     user, password = _credentials(parts)
-    return Address("unix", path=path, db=_db(*query.get("db", [""])), user=user, password=password)
+    return Address("unix", path=path, db=_db(dbs[0]), user=user, password=password)
 
 
 def _sentinel(url: str) -> Address:
