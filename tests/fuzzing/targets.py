@@ -79,11 +79,23 @@ def _plists() -> list[bytes]:
     seeds = _messages("acknowledged", "idle", "token-update")()
     seeds.append(plistlib.dumps({"a": [1, True, 1.5, b"x", {"b": "c"}]}, fmt=plistlib.FMT_BINARY))
     seeds.append(plistlib.dumps({"d": datetime(2020, 1, 1), "e": -5, "f": [[[]]]}))
+    # A date with a fraction of a second, found by atheris.
+    date = plistlib.dumps({"a": datetime(2001, 1, 1)}, fmt=plistlib.FMT_BINARY)
+    seeds.append(date.replace(bytes.fromhex("330000"), bytes.fromhex("333ff8")))
     return seeds
 
 
+def _whole_seconds(value: Any) -> Any:
+    """Cut the dates in it to seconds: XML has no more of them, binary plists do."""
+    if isinstance(value, datetime):
+        return value.replace(microsecond=0)
+    if isinstance(value, dict):
+        return {key: _whole_seconds(each) for key, each in value.items()}
+    return [_whole_seconds(each) for each in value] if isinstance(value, list) else value
+
+
 def _read_plist(data: bytes) -> None:
-    read = plist.loads(data)
+    read = _whole_seconds(plist.loads(data))
     again = plist.loads(plist.dumps(read))
     # A NaN is not itself; anything else comes back as it was.
     assert repr(again) == repr(dict(sorted(read.items()))) or again == read or "nan" in repr(read)
