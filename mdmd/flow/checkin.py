@@ -63,6 +63,8 @@ class CheckIns:
         message = decode_checkin(body)
         if noted is not None:
             noted["enrollment"], noted["message"] = str(message.enrollment), type(message).__name__
+            if isinstance(message, Authenticate | TokenUpdate):
+                noted["topic"] = message.topic
         match message:
             case Authenticate():
                 return await self._authenticate(identity, message)

@@ -112,9 +112,14 @@ class ApiLeaf:
         self._edge = edge
         self._audit = audit
         self._refusals = refusals
+        # Tells the requests of one run from those of the next, and from those of devices.
+        self._name = f"api-{int(clock.seconds()):x}"
+        self._number = 0
 
     def render(self, request: LimitedRequest) -> None:
+        self._number += 1
         facts: Facts = {
+            "request": f"{self._name}-{self._number:x}",
             "kind": "api",
             "peer": peer_of(request.client),
         }
@@ -132,7 +137,9 @@ class ApiLeaf:
         for route, named in routes:
             if method in route.methods:
                 call = Call(method, read_path(named), request.args, body, await self._ids(named))
-                return await self._called(route, call, request)
+                answer = await self._called(route, call, request)
+                facts.update(answer.told)
+                return answer
         raise method_not_allowed(
             tuple(each.encode() for route, _ in routes for each in route.methods)
         )
