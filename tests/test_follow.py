@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from random import random
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,6 +24,7 @@ from mdmd.interfaces.identity import Identity
 from mdmd.mdm.catalogue.blueprint import Blueprint, Step, read_blueprints
 from mdmd.mdm.catalogue.load import need_questions
 from mdmd.mdm.report import Status
+from mdmd.store.keys import REFRESH, member
 from tests.storecase import StoreCase, Talker
 from tests.test_send import QuietWaker
 
@@ -414,17 +416,23 @@ class RefreshTests(FollowCase):
     async def setUp(self) -> None:
         await super().setUp()
         store = self.store
-        sender = Sender(store.fleet, store.inventory, self.enqueuer)
-        self.refresher = Refresher(
-            3600,
+        self.jitter: float | None = 0.5
+        self.sender = Sender(store.fleet, store.inventory, self.enqueuer)
+        self.refresher = self.refreshing(3600)
+        self.reactions.append(self.refresher.react)
+
+    def refreshing(self, interval: float) -> Refresher:
+        store = self.store
+        return Refresher(
+            interval,
             ["DeviceInformation", "SecurityInfo"],
             store.refresh,
             store.fleet,
-            sender,
-            lambda: 0.5,
+            store.inventory,
+            self.sender,
+            lambda: random() if self.jitter is None else self.jitter,
             store.tools.now,
         )
-        self.reactions.append(self.refresher.react)
 
     async def kinds(self, mac: Talker) -> list[str]:
         return [each.request_type for each in await self.store.fleet.queue(mac.enrollment)]
@@ -435,7 +443,7 @@ class RefreshTests(FollowCase):
         await mac.enroll(ProductName="Mac14,7", OSVersion="15.1")
         await phone.enroll(**PHONE)
         await self.all_steps()
-        self.assertEqual(await self.refresher.round(), 2)
+        await self.until_done(self.refresher)
         self.assertEqual(await self.kinds(mac), ["DeviceInformation", "SecurityInfo"])
         self.assertEqual(await self.refresher.round(), 0)
         report = await self.asked(phone)
@@ -461,15 +469,79 @@ class RefreshTests(FollowCase):
         mac, phone = await self.enrolled(1), await self.enrolled(2)
         await self.all_steps()
         await mac.check_out()
-        self.assertEqual(await self.refresher.round(), 2)
+        await self.until_done(self.refresher)
         self.assertEqual(await self.kinds(mac), [])
         await phone.check_out()
         await self.all_steps()
         self.clock.advance(7200)
         self.assertEqual(await self.refresher.round(), 0)
 
-    async def test_one_that_enrolled_before_joins(self) -> None:
-        """At its next TokenUpdate, and an entry that is there is not put off."""
+    async def until_done(self, refresher: Refresher) -> None:
+        while await refresher.round():
+            pass
+
+    async def told(self, mac: Talker) -> None:
+        """It tells its version, at this very moment."""
+        await self.store.inventory.learn(
+            mac.enrollment, {"OSVersion": "15.1"}, self.store.tools.now()
+        )
+
+    async def due(self, mac: Talker) -> float:
+        """In how many seconds it is asked again."""
+        score = await self.store.link.call("ZSCORE", REFRESH, member(mac.enrollment))
+        assert score is not None, "never"
+        return (float(score) - self.store.tools.now()) / 1000
+
+    async def test_who_enrolled_before_there_was_a_schedule_is_asked(self) -> None:
+        """Soon after the option was set, without a word from the device; user channels are not."""
+        mac, user = await self.enrolled(), self.user()
+        await user.token_update()
+        await self.until_done(self.refresher)
+        self.clock.advance(3600 * 0.1)
+        await self.until_done(self.refresher)
+        self.assertEqual(await self.kinds(mac), ["DeviceInformation", "SecurityInfo"])
+        self.assertEqual(await self.kinds(user), [])
+
+    async def test_a_shorter_time_brings_everybody_forward(self) -> None:
+        """By the age of what each told; a start with the same interval puts nobody off."""
+        fresh, stale = await self.enrolled(1), await self.enrolled(2)
+        weekly = self.refreshing(7 * 86_400)
+        await self.told(stale)
+        self.clock.advance(3000)
+        await self.told(fresh)
+        await self.until_done(weekly)
+        self.assertGreater(await self.due(fresh), 5 * 86_400)
+        for _ in range(2):
+            await self.until_done(self.refreshing(3600))
+            self.assertApproximates(await self.due(fresh), 3600 * 0.8, 1)
+            self.assertLessEqual(await self.due(stale), 600)
+        await self.until_done(self.refreshing(7 * 86_400))
+        self.assertApproximates(await self.due(fresh), 3600 * 0.8, 1)
+
+    async def test_nothing_gets_older_than_wanted(self) -> None:
+        """Even by the latest jitter a device has a tenth of the time left to answer."""
+        mac = await self.enrolled()
+        await self.all_steps()
+        self.jitter = 0.999
+        await self.until_done(self.refresher)
+        self.assertLess(await self.due(mac), 3600 * 0.9)
+
+    async def test_after_a_long_rest_everybody_is_asked(self) -> None:
+        """By a daemon that was down for longer than the interval; and spread the next time."""
+        macs = [await self.enrolled(number) for number in range(1, 130)]
+        await self.all_steps()
+        await self.until_done(self.refresher)
+        self.clock.advance(3600 * 10)
+        self.jitter = None
+        await self.until_done(self.refreshing(3600))
+        dues = sorted([await self.due(mac) for mac in macs])
+        self.assertGreater(dues[0], 3600 * 0.7 - 1)
+        self.assertLess(dues[-1], 3600 * 0.9)
+        self.assertGreater(dues[-1] - dues[0], 3600 * 0.1)
+
+    async def test_a_later_token_update_puts_nobody_off(self) -> None:
+        """What is planned stays."""
+        await self.until_done(self.refresher)
         mac = await self.enrolled()
         await mac.token_update()
         await self.all_steps()

@@ -59,7 +59,7 @@ async def follow_events(
     if config.inventory.refresh is not None:
         refresher = Refresher(
             *(config.inventory.refresh, config.inventory.commands, store.refresh, store.fleet),
-            *(sender, random.random, now),
+            *(store.inventory, sender, random.random, now),
         )
         reactions.append(refresher.react)
         await _every(reactor, stack, "refresh", _DUE_EVERY, refresher.round)

@@ -4,14 +4,17 @@ from collections.abc import Callable, Sequence
 
 from mdmd.flow.send import How, Sender
 from mdmd.interfaces.fleet import Event, IFleet, Priority
-from mdmd.interfaces.inventory import IDue
+from mdmd.interfaces.inventory import IDue, IInventory
 from mdmd.interfaces.push import IWaker
 from mdmd.mdm.catalogue.load import entry
 from mdmd.mdm.command import build_command
 from mdmd.mdm.enrollment import EnrollmentID
 
 AT_ONCE = 50  # enrollments of one round
+PAGE = 500  # enrollments that are looked through at once
+SOON = 3600  # seconds at most; who is found with old data at a start is asked within it
 LEASE = 600_000  # ms; who was taken by a daemon that died comes again after it
+_TOLD = "OSVersion"  # a field that every device tells whenever it is asked
 # What nobody wants regularly: large, secret, or costly for the device.
 _NOT_ASKED = frozenset({"DevicePropertiesAttestation", "PushToken", "EACSPreflight", "UnlockToken"})
 
@@ -19,6 +22,9 @@ _NOT_ASKED = frozenset({"DevicePropertiesAttestation", "PushToken", "EACSPreflig
 class Refresher:
     """
     A reaction to check-ins, and a round over those that are due.
+
+    Its first rounds go through everybody who is enrolled: the schedule may be
+    new, or have been made for a longer interval.
 
     :param interval: seconds; what is known is at most this old, if the device answers.
     :param commands: RequestTypes.
@@ -32,6 +38,7 @@ class Refresher:
         commands: Sequence[str],
         due: IDue,
         fleet: IFleet,
+        inventory: IInventory,
         sender: Sender,
         jitter: Callable[[], float],
         now: Callable[[], int],
@@ -40,9 +47,11 @@ class Refresher:
         self._commands = tuple(commands)
         self._due = due
         self._fleet = fleet
+        self._inventory = inventory
         self._sender = sender
         self._jitter = jitter
         self._now = now
+        self._place: str | None = ""  # up to which enrollment all were gone through; None: all
 
     async def react(self, event: Event) -> None:
         """Begin with a device when it enrolls, end when it leaves."""
@@ -56,11 +65,12 @@ class Refresher:
         elif event.facts.get("tally") == "1":
             await self._due.plan({one: self._now()})
         else:
-            # It enrolled before there was a schedule.
-            await self._due.plan({one: self._next()}, only_new=True)
+            # It may be one that came from another server.
+            await self._due.plan({one: self._after(self._now())}, sooner=True)
 
     async def round(self) -> int:
-        """Ask some of those that are due, say how many those were."""
+        """Ask some of those that are due, say how many those were, and were looked at."""
+        looked_at = 0 if self._place is None else await self._adopt(self._place)
         ones = await self._due.take(AT_ONCE, LEASE)
         records = await self._fleet.describe(ones)
         asked = [record for record in records if record is not None and record.enabled]
@@ -69,9 +79,25 @@ class Refresher:
             for request_type in self._commands:
                 await self._ask(request_type, ids)
         planned: dict[EnrollmentID, int | None] = dict.fromkeys(ones)
-        planned.update({record.enrollment: self._next() for record in asked})
+        now = self._now()
+        planned.update({record.enrollment: self._after(now) for record in asked})
         await self._due.plan(planned)
-        return len(ones)
+        return looked_at + len(ones)
+
+    async def _adopt(self, after: str) -> int:
+        """Bring forward, of a page, who would be asked too late for what is known of them."""
+        page = await self._fleet.enrollments(after, PAGE)
+        ones = [each.enrollment for each in page if each.enabled and not each.enrollment.channel]
+        known = await self._inventory.known(ones, (_TOLD,))
+        await self._due.plan(
+            {
+                one: self._catch_up(told[_TOLD].at if _TOLD in told else 0)
+                for one, (told, _) in zip(ones, known, strict=True)
+            },
+            sooner=True,
+        )
+        self._place = str(page[-1].enrollment) if len(page) == PAGE else None
+        return len(page)
 
     async def _ask(self, request_type: str, ids: list[str]) -> None:
         keys = {"Queries": _queries()} if request_type == "DeviceInformation" else {}
@@ -79,9 +105,14 @@ class Refresher:
         how = How(Priority.BACKGROUND, expires, push=False, prune=True)
         await self._sender.send(build_command(request_type, keys), ids, how)
 
-    def _next(self) -> int:
+    def _after(self, asked: int) -> int:
         """Say when next: early enough for the answer to come in time."""
-        return self._now() + int(self._interval * 1000 * (0.8 + 0.2 * self._jitter()))
+        return asked + int(self._interval * 1000 * (0.7 + 0.2 * self._jitter()))
+
+    def _catch_up(self, told: int) -> int:
+        """Say when who told something at that time is asked; those who are late not at once."""
+        soon = min(SOON, self._interval * 0.1) * 1000 * self._jitter()
+        return max(self._after(told), self._now() + int(soon))
 
 
 def _queries() -> list[str]:

@@ -115,8 +115,12 @@ class IFollowing(Protocol):
 class IDue(Protocol):
     """When something is to be done about each enrollment."""
 
-    async def plan(self, due: Mapping[EnrollmentID, int | None], only_new: bool = False) -> None:
-        """Say when (ms since the epoch), None: not any more."""
+    async def plan(self, due: Mapping[EnrollmentID, int | None], sooner: bool = False) -> None:
+        """
+        Say when (ms since the epoch), None: not any more.
+
+        :param sooner: only for who is not planned yet, or for a later time.
+        """
 
     async def take(self, limit: int, lease_ms: int) -> list[EnrollmentID]:
         """Take those that are due; they come again after the lease unless planned anew."""

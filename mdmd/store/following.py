@@ -41,8 +41,8 @@ class Due:
     _tools: Tools
     _key: bytes
 
-    async def plan(self, due: Mapping[EnrollmentID, int | None], only_new: bool = False) -> None:
-        """Say when (ms since the epoch), None: not any more."""
+    async def plan(self, due: Mapping[EnrollmentID, int | None], sooner: bool = False) -> None:
+        """Say when (ms since the epoch), None: not any more; ``sooner``: put nobody off."""
         gone = [keys.member(one) for one, at in due.items() if at is None]
         later: list[Word] = []
         for one, at in due.items():
@@ -51,7 +51,7 @@ class Due:
         if gone:
             await self._tools.link.call("ZREM", self._key, *gone)
         if later:
-            await self._tools.link.call("ZADD", self._key, *(("NX",) if only_new else ()), *later)
+            await self._tools.link.call("ZADD", self._key, *(("LT",) if sooner else ()), *later)
 
     async def take(self, limit: int, lease_ms: int) -> list[EnrollmentID]:
         """Take those that are due; they come again after the lease unless planned anew."""
