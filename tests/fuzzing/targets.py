@@ -85,17 +85,19 @@ def _plists() -> list[bytes]:
     return seeds
 
 
-def _whole_seconds(value: Any) -> Any:
-    """Cut the dates in it to seconds: XML has no more of them, binary plists do."""
+def _as_xml_has_it(value: Any) -> Any:
+    """Do without what binary plists have and XML has not: parts of a second, CR in texts."""
     if isinstance(value, datetime):
         return value.replace(microsecond=0)
+    if isinstance(value, str):
+        return value.replace("\r\n", "\n").replace("\r", "\n")
     if isinstance(value, dict):
-        return {key: _whole_seconds(each) for key, each in value.items()}
-    return [_whole_seconds(each) for each in value] if isinstance(value, list) else value
+        return {_as_xml_has_it(key): _as_xml_has_it(each) for key, each in value.items()}
+    return [_as_xml_has_it(each) for each in value] if isinstance(value, list) else value
 
 
 def _read_plist(data: bytes) -> None:
-    read = _whole_seconds(plist.loads(data))
+    read = _as_xml_has_it(plist.loads(data))
     again = plist.loads(plist.dumps(read))
     # A NaN is not itself; anything else comes back as it was.
     assert repr(again) == repr(dict(sorted(read.items()))) or again == read or "nan" in repr(read)
