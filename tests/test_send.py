@@ -360,6 +360,19 @@ class DamagedTests(SendCase):
         self.assertEqual(errors, ["", *[Fault.UNREADABLE] * 2, "", ""])
         self.assertEqual(len(await self.waiting(self.device(4))), 3)
 
+    async def test_a_lock_goes_on(self) -> None:
+        """One whose PIN could not be kept is not locked; the others are, and theirs are kept."""
+        ids = await self.fleet()
+        await self.damage(1, names.pins)
+        pins = Pins(self.store.inventory, self.store.tools.now)
+        enqueuer = Enqueuer(self.store.fleet, QuietWaker(), pins)
+        reply = await enqueuer.enqueue(build_command("DeviceLock", {"PIN": "123456"}), ids)
+        errors = [each.command_error for each in reply.status.values()]
+        self.assertEqual(errors, ["", Fault.UNREADABLE, "", "", ""])
+        self.assertEqual(await self.waiting(self.device(1)), [])
+        for number in (0, 2, 3, 4):
+            self.assertEqual(len(await self.store.inventory.pins(EnrollmentID(udid(number)))), 1)
+
     async def test_a_list_and_an_expression_go_on(self) -> None:
         """It is listed as damaged; an expression looks at all the others."""
         ids = await self.fleet()

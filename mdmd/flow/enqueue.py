@@ -10,7 +10,7 @@ from enum import StrEnum
 import attrs
 
 from mdmd.errors import BadMessage, BadRequest
-from mdmd.flow.pins import Pins
+from mdmd.flow.pins import Kept, Pins
 from mdmd.interfaces.fleet import Enqueued, IFleet, Policy, Priority
 from mdmd.interfaces.push import Decision, IWaker, NoPush, PushOutcome
 from mdmd.mdm.answers.decode import LIMITS, is_partial
@@ -123,9 +123,12 @@ class Enqueuer:
         awake: dict[str, EnrollmentID],
     ) -> None:
         """Queue on a part of all targets; write down what became of each, and whom to push to."""
-        kept: frozenset[EnrollmentID] = frozenset()
+        kept = Kept()
         if self._pins is not None:
             kept = await self._pins.keep(command, list(targets.values()))
+            unkept = [typed for typed, one in targets.items() if one in kept.failed]
+            status |= dict.fromkeys(unkept, _REPLIES[Enqueued.UNREADABLE])
+            targets = {typed: one for typed, one in targets.items() if one not in kept.failed}
         outcomes = await self._fleet.enqueue(command, list(targets.values()), policy)
         pending = set()
         for (typed, target), outcome in zip(targets.items(), outcomes, strict=True):
@@ -136,7 +139,7 @@ class Enqueuer:
                 status[typed] = TargetReply(command_error=Fault.PENDING.format(policy.kind))
                 pending.add(target)
         if self._pins is not None:
-            await self._pins.forget(command, kept & pending)
+            await self._pins.forget(command, kept.new & pending)
 
     async def push(self, ids: Sequence[str]) -> Reply:
         """

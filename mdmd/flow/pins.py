@@ -2,10 +2,21 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+import attrs
+
+from mdmd.errors import StoreCorrupt
 from mdmd.interfaces.inventory import IInventory, Pin
 from mdmd.mdm.catalogue.load import entry
 from mdmd.mdm.command import Command, keys_of
 from mdmd.mdm.enrollment import EnrollmentID
+
+
+@attrs.frozen
+class Kept:
+    """For whom a PIN was not kept before, and for whom it can't be: those must not be locked."""
+
+    new: frozenset[EnrollmentID] = frozenset()
+    failed: frozenset[EnrollmentID] = frozenset()
 
 
 class Pins:
@@ -19,19 +30,20 @@ class Pins:
         self._inventory = inventory
         self._now = now
 
-    async def keep(
-        self, command: Command, targets: Sequence[EnrollmentID]
-    ) -> frozenset[EnrollmentID]:
-        """
-        Keep the PIN of a command for each device that is to get it, if there is one.
-
-        :return: for whom it was not kept before.
-        """
+    async def keep(self, command: Command, targets: Sequence[EnrollmentID]) -> Kept:
+        """Keep the PIN of a command for each device that is to get it, if there is one."""
         pin = _pin(command)
         if not pin:
-            return frozenset()
+            return Kept()
         kept = Pin(command.uuid, command.request_type, pin, self._now())
-        return frozenset([one for one in targets if await self._inventory.keep_pin(one, kept)])
+        new, failed = [], []
+        for one in targets:
+            try:
+                if await self._inventory.keep_pin(one, kept):
+                    new.append(one)
+            except StoreCorrupt:
+                failed.append(one)
+        return Kept(frozenset(new), frozenset(failed))
 
     async def forget(self, command: Command, targets: Iterable[EnrollmentID]) -> None:
         """Forget it for those that did not get the command: it would be the wrong one."""

@@ -60,7 +60,11 @@ class IInventory(Protocol):
         """
 
     async def keep_pin(self, enrollment: EnrollmentID, pin: Pin) -> bool:
-        """Keep a PIN sealed, before its command is queued; False: it is, or nobody is there."""
+        """
+        Keep a PIN sealed, before its command is queued; False: it is, or nobody is there.
+
+        :raises StoreCorrupt: it can't be kept.
+        """
 
     async def forget_pin(self, enrollment: EnrollmentID, uuid: str) -> None:
         """Forget the PIN of a command that was not queued after all."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import attrs
 
+from mdmd.errors import StoreCorrupt
 from mdmd.interfaces.inventory import Change, Known, Pin
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
@@ -90,7 +91,10 @@ class Inventory:
         told = json.dumps([pin.uuid, pin.request_type, pin.pin, pin.at]).encode()
         sealed = self._tools.sealer.seal(told, name)
         names = (name, keys.device_record(enrollment))
-        return bool(await self._tools.change("keep_pin", names, (pin.uuid, sealed, PINS_KEPT)))
+        kept = int(await self._tools.change("keep_pin", names, (pin.uuid, sealed, PINS_KEPT)))
+        if kept < 0:
+            raise StoreCorrupt("the PINs of a device are damaged in the store")
+        return bool(kept)
 
     async def forget_pin(self, enrollment: EnrollmentID, uuid: str) -> None:
         """Forget the PIN of a command that was not queued after all."""
