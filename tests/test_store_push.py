@@ -67,6 +67,21 @@ class PushWorkTests(StoreCase):
         (due,) = await self.store.push.claim([first], LEASE)
         self.assertIsInstance(due, DuePush)
 
+    async def test_who_is_damaged_is_not_claimed_for_ever(self) -> None:
+        """It leaves the work set, until it is mended and gets work again."""
+        mac = await self.ready()
+        await mac.is_sent("A")
+        key = keys.push(mac.enrollment)
+        push = await self.store.link.call("GET", key)
+        await self.store.link.call("DEL", key)
+        await self.store.link.call("HSET", key, "another", "type")
+        self.assertEqual(await self.due(), [])
+        self.assertEqual((await self.store.fleet.totals())[1], 0)
+        await self.store.link.call("DEL", key)
+        await self.store.link.call("SET", key, push)
+        await mac.is_sent("B")
+        self.assertEqual(len(await self.due()), 1)
+
     async def test_the_first_push_after_enrollment_waits(self) -> None:
         """A few seconds, or the device may not be ready."""
         mac = await self.enrolled()

@@ -19,6 +19,11 @@ local function claim(record, queue, push, work, member)
 end
 for at = 1, #KEYS / 4 do
   answers[at] = damaged(claim, KEYS[at * 4 - 3], KEYS[at * 4 - 2], KEYS[at * 4 - 1], KEYS[at * 4],
-    ARGV[at + 2]) or {'damaged', ''}
+    ARGV[at + 2])
+  if not answers[at] then
+    -- It comes back when it is mended and connects, or gets work.
+    redis.call('ZREM', KEYS[at * 4], ARGV[at + 2])
+    answers[at] = {'damaged', ''}
+  end
 end
 return answers
