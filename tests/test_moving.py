@@ -142,11 +142,18 @@ class MovingTests(MovingCase):
 
     async def test_commands_for_later(self) -> None:
         """They keep time and place, and what is queued after the move is behind them."""
+        for priority in Priority:
+            await self.for_later(priority)
+
+    async def for_later(self, priority: Priority) -> None:
+        self.store = await self.empty()
         mac = self.device(1)
         await mac.enroll()
         for n in range(4):
-            await mac.is_sent(f"L{n}", policy=Policy(not_before=MS + 3_600_000 * (2 - n % 2)))
-        records = await self.out(self.store.moving)
+            when = MS + 3_600_000 * (2 - n % 2)
+            await mac.is_sent(f"L{n}", policy=Policy(priority, not_before=when))
+        # Whoever takes only the devices over does not get the counts.
+        records = [each for each in await self.out(self.store.moving) if each["kind"] != "counts"]
         older = copy.deepcopy(records)
         for record in older:  # as an older version wrote it
             if record["kind"] == "command":
@@ -159,7 +166,7 @@ class MovingTests(MovingCase):
             self.store = mac.store = await self.empty()
             for each in version:
                 await self.store.moving.put(each)
-            await mac.is_sent("A")
+            await mac.is_sent("A", policy=Policy(priority))
             self.assertEqual([each for each, _ in await mac.queue()], ["L0", "L1", "L2", "L3", "A"])
             self.assertEqual(await mac.idle(), "A")
             self.clock.advance(3600)

@@ -41,6 +41,7 @@ PRIORITY_STEP = 2**44
 NOT_NOW = 2**48
 PARKED = 2**49
 LATER = 2**50
+FIRST_MOMENT = 10**12  # ms since the epoch, in 2001; no sequence number gets as high
 LAST_MOMENT = PRIORITY_STEP - 1  # ms since the epoch, in 2527
 
 

@@ -272,7 +272,8 @@ class _Writing:
     def _queue(self, place: bytes, sent: bytes, queue: list[list[Any]]) -> None:
         for uuid, score, delivery in queue:
             self.commands.append(uuid)
-            if not keys.LATER <= int(score) <= keys.LATER + keys.LAST_MOMENT:  # its command says
+            time = int(score) - keys.LATER
+            if not keys.FIRST_MOMENT <= time <= keys.LAST_MOMENT:  # or else its command says
                 self.sequence = max(self.sequence, int(score) % keys.PRIORITY_STEP)
             self._write("ZADD", place, int(score), keys.pack(uuid))
             if delivery is not None:
