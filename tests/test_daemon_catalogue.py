@@ -144,6 +144,24 @@ class CatalogueDaemonTests(DaemonCase):
         acts = [each["what"] for each in self.daemon.ask("audit")]
         self.assertIn("pins.show", acts)
 
+    def test_a_lock_is_put_back_only_if_it_may_be(self) -> None:
+        """Beside another one it stays where it is; without one it goes out once more."""
+        mac = self.mac(12)
+        self.daemon.mdmctl("lock", mac.udid, "--max-attempts", "1")
+        (_, old, kind), _ = mac.connect(), mac.connect()
+        self.assertEqual(kind, "DeviceLock")
+        self.daemon.mdmctl("lock", mac.udid)
+        refused = self.daemon.mdmctl("queue", mac.udid, "--requeue", old)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("a lock is pending already", refused.stderr)
+        queue: Any = self.daemon.ask("queue", mac.udid)
+        self.assertEqual([each["state"] for each in queue], ["waiting", "stuck"])
+        self.daemon.mdmctl("queue", mac.udid, "--cancel", queue[0]["uuid"])
+        put_back: Any = self.daemon.ask("queue", mac.udid, "--requeue", old)
+        self.assertEqual(mac.connect()[1], put_back["uuid"])
+        self.daemon.mdmctl("queue", mac.udid, "--requeue", put_back["uuid"])
+        self.assertNotIn(mac.connect()[1], ("", put_back["uuid"]))
+
     def test_the_name_of_what_was_queued(self) -> None:
         """A phone takes no PIN, so it has a lock of its own: that is named; of none no name."""
         phone = self.daemon.device(UDID.format("A"), ProductName="iPhone14,2", OSVersion="18.1")

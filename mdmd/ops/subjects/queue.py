@@ -1,8 +1,10 @@
 """What waits for a device, and what it answered."""
 
-from mdmd.errors import NotAllowed, NotHere
+from mdmd.errors import Conflict, NotAllowed, NotHere
+from mdmd.flow.enqueue import Fault
 from mdmd.flow.send import How
-from mdmd.interfaces.fleet import Priority, Result
+from mdmd.interfaces.fleet import Priority, QueuedCommand, Result
+from mdmd.mdm.catalogue.load import entry
 from mdmd.mdm.command import renamed
 from mdmd.ops import records
 from mdmd.ops.method import Caller, Subject, Wire, method
@@ -41,21 +43,42 @@ class Queue(Subject):
 
         It gets a new CommandUUID, and no limits of time and attempts; the old
         one ends as ``cancelled``. ``attempts`` in the answer are those of the
-        old one: if it was sent, the device may have done it already.
+        old one: if it was sent, the device may have done it already. Refused while
+        another lock (or wipe) than this one is pending.
         """
         one = await find(self.desk, id, caller)
         old = await self.desk.fleet.command(uuid)
-        line = next((each for each in await self.desk.fleet.queue(one) if each.uuid == uuid), None)
+        lines = await self.desk.fleet.queue(one)
+        line = next((each for each in lines if each.uuid == uuid), None)
         if old is None or line is None:
             raise NotHere("no such command in this queue; of what has ended nothing is kept")
         role = role_to_send(old.request_type)
         if caller.role < role:
             raise NotAllowed(f"{old.request_type} needs the role {role}")
+        _check_single(line, lines)
         new = renamed(old)
         await self.desk.fleet.cancel(one, uuid)
         how = How(priority=Priority(line.priority), force=True)
-        await self.desk.sender.send(new, [str(one)], how)
+        sent = await self.desk.sender.send(new, [str(one)], how)
+        if error := sent.reply.status[str(one)].command_error:
+            raise Conflict(f"{old.request_type} was taken out, but not put back: {error}")
         return {"uuid": new.uuid, "request_type": new.request_type, "attempts": line.attempts}
+
+
+def _check_single(line: QueuedCommand, lines: list[QueuedCommand]) -> None:
+    """
+    See that another of the same kind is not in the way of putting a command back.
+
+    :raises Conflict: of locks and wipes only one is pending.
+    """
+    found = entry(line.request_type)
+    if found is None or not found.single:
+        return
+    for each in lines:
+        other = entry(each.request_type)
+        same = other is not None and other.single == found.single and each.uuid != line.uuid
+        if same and each.state not in ("expired", "stuck"):
+            raise Conflict(Fault.PENDING.format(found.single))
 
 
 class Results(Subject):
