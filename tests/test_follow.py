@@ -481,9 +481,9 @@ class RefreshTests(FollowCase):
             pass
 
     async def told(self, mac: Talker) -> None:
-        """It tells its version, at this very moment."""
+        """It tells what it is, at this very moment."""
         await self.store.inventory.learn(
-            mac.enrollment, {"OSVersion": "15.1"}, self.store.tools.now()
+            mac.enrollment, {"OSVersion": "15.1", "IsSupervised": True}, self.store.tools.now()
         )
 
     async def due(self, mac: Talker) -> float:
@@ -496,6 +496,9 @@ class RefreshTests(FollowCase):
         """Soon after the option was set, without a word from the device; user channels are not."""
         mac, user = await self.enrolled(), self.user()
         await user.token_update()
+        # What it said when it enrolled is no answer.
+        now = self.store.tools.now()
+        await self.store.inventory.learn(mac.enrollment, {"OSVersion": "15.1"}, now)
         await self.until_done(self.refresher)
         self.clock.advance(3600 * 0.1)
         await self.until_done(self.refresher)

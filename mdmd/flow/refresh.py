@@ -14,7 +14,8 @@ AT_ONCE = 50  # enrollments of one round
 PAGE = 500  # enrollments that are looked through at once
 SOON = 3600  # seconds at most; who is found with old data at a start is asked within it
 LEASE = 600_000  # ms; who was taken by a daemon that died comes again after it
-_TOLD = "OSVersion"  # a field that every device tells whenever it is asked
+# What devices tell when they are asked, and not already when they enroll; each tells one of these.
+_TOLD = ("IsSupervised", "DeviceCapacity", "UDID")
 # What nobody wants regularly: large, secret, or costly for the device.
 _NOT_ASKED = frozenset({"DevicePropertiesAttestation", "PushToken", "EACSPreflight", "UnlockToken"})
 
@@ -88,10 +89,10 @@ class Refresher:
         """Bring forward, of a page, who would be asked too late for what is known of them."""
         page = await self._fleet.enrollments(after, PAGE)
         ones = [each.enrollment for each in page if each.enabled and not each.enrollment.channel]
-        known = await self._inventory.known(ones, (_TOLD,))
+        known = await self._inventory.known(ones, _TOLD)
         await self._due.plan(
             {
-                one: self._catch_up(told[_TOLD].at if _TOLD in told else 0)
+                one: self._catch_up(max((each.at for each in told.values()), default=0))
                 for one, (told, _) in zip(ones, known, strict=True)
             },
             sooner=True,
