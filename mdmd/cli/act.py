@@ -104,12 +104,16 @@ def _send(args: argparse.Namespace) -> int:
 
 
 def _tell_pin(pin: str) -> Callable[[dict[str, Any]], None]:
-    """Tell a PIN that was made up once a device is to get it, and not before."""
+    """Tell a PIN that was made up once a device is to get it, and not otherwise."""
 
     def tell(reply: dict[str, Any]) -> None:
         from mdmd.cli import show
 
-        if not all("command_error" in each for each in reply["status"].values()):
+        gets = (
+            "command_error" not in each and "PIN" not in each.get("left_out", ())
+            for each in reply["status"].values()
+        )
+        if any(gets):
             show.note(f"PIN for Macs: {pin} (`mdmctl pins ID` shows it again)")
 
     return tell

@@ -44,12 +44,13 @@ class How:
 
 @attrs.frozen
 class Sent:
-    """What became of it, by what was typed; CommandUUIDs only where they differ."""
+    """What became of it, by what was typed; CommandUUIDs and keys left out where they differ."""
 
     reply: Reply
     warnings: dict[str, tuple[str, ...]]
     uuids: dict[str, str] = attrs.field(factory=dict)
     ids: dict[str, str] = attrs.field(factory=dict)  # enrollment ids by what was typed
+    left_out: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
 
 
 class Sender:
@@ -94,6 +95,7 @@ class Sender:
         status: dict[str, TargetReply] = {}
         warnings: dict[str, tuple[str, ...]] = {}
         uuids: dict[str, str] = {}
+        left_out: dict[str, tuple[str, ...]] = {}
         reply = Reply({}, not how.push, "", "", command.uuid, command.request_type)
         for each, some in _versions(command, keys, names, facts, how.prune):
             verdicts = self._verdicts(each, some, facts)
@@ -109,10 +111,11 @@ class Sender:
                 status |= await self._go(each, going, how)
             if each.uuid != command.uuid:
                 uuids |= dict.fromkeys(some, each.uuid)
+                left_out |= dict.fromkeys(some, tuple(keys.keys() - keys_of(each).keys()))
         ordered = {name: status[name] for name in names if name in status}
         warned = {name: lines for name, lines in warnings.items() if lines}
         ids = {name: _id(name, record) for name, record in records.items()}
-        return Sent(attrs.evolve(reply, status=ordered), warned, uuids, ids)
+        return Sent(attrs.evolve(reply, status=ordered), warned, uuids, ids, left_out)
 
     async def _go(
         self,

@@ -93,7 +93,8 @@ class Commands(Subject):
         :param force: send whatever the catalogue says against it.
         :param keep: beside one of the same kind that waits, not in its place.
         :param prune: leave out for each device what it can't take; ``command_uuid``
-            of a target says if that made it another command.
+            of a target says if that made it another command, ``left_out`` which
+            keys it lacks.
         """
         command = build_command(request_type, keys or {}, uuid)
         how = How(_priority(priority), expires, max_attempts, not_before, push, force, keep, prune)
@@ -168,6 +169,8 @@ class Commands(Subject):
         told = {**_by_typed(sent.reply, sent.ids), "warnings": warnings}
         for name, uuid in sent.uuids.items():
             told["status"][name]["command_uuid"] = uuid
+        for name, missing in sent.left_out.items():
+            told["status"][name]["left_out"] = sorted(missing)
         return told
 
 
