@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.ops.manhole.interpreter import Interpreter
+from mdmd.ops.manhole.outlet import AT_ONCE, Outlet
 
 
 class BlockingTests(SynchronousTestCase):
@@ -70,3 +72,56 @@ class TracebackTests(SynchronousTestCase):
         told = "".join(shown)
         self.assertIn('nothing.send("DeviceLock", PIN=…)', told)
         self.assertNotIn("123456", told)
+
+
+class EndsTests(SynchronousTestCase):
+    """Whatever a line does, it ends, and how is known."""
+
+    def test_exceptions_that_are_no_errors(self) -> None:
+        """Those that usually end a program end the line, and are its outcome."""
+        for name in ("KeyboardInterrupt", "GeneratorExit", "SystemExit", "BaseException"):
+            shown: list[str] = []
+            interpreter = Interpreter({}, shown.append, "anna")
+            for source in (f"raise {name}", f"async def f(): raise {name}\nawait f()"):
+                coroutine = interpreter.run(source)
+                self.assertEqual(self.successResultOf(Deferred.fromCoroutine(coroutine)), name)
+            self.assertIn(name, shown[-1])
+
+
+class PrintingTests(SynchronousTestCase):
+    """What is printed fits into memory, however much it is."""
+
+    def setUp(self) -> None:
+        self.shown: list[str] = []
+        self.clock = Clock()
+        self.unread = 0
+        outlet = Outlet(self.shown.append, lambda: self.unread, self.clock)
+        names = {"clock": self.clock, "deferLater": deferLater}
+        self.interpreter = Interpreter(names, self.shown.append, "anna", outlet=outlet)
+
+    def run_source(self, source: str) -> "Deferred[str]":
+        return Deferred.fromCoroutine(self.interpreter.run(source))
+
+    def test_a_loop_that_never_lets_go(self) -> None:
+        """It is ended; nothing of it could have gone out, and the daemon would stand still."""
+        outcome = self.run_source("while True: print('x' * 1000)")
+        self.assertEqual(self.successResultOf(outcome), "RuntimeError")
+        self.assertLessEqual(sum(map(len, self.shown)), AT_ONCE + 1000)
+        self.assertIn("await something in between", self.shown[-1])
+
+    def test_a_terminal_that_does_not_read(self) -> None:
+        """What awaits goes on when it has read; Ctrl-C ends the wait."""
+        source = "for n in range(3):\n    print(n)\n    await deferLater(clock, 0)"
+        self.unread = 1 << 30
+        running = self.run_source(source)
+        self.clock.pump([1] * 60)
+        self.assertEqual(self.shown, ["0\n"])
+        self.unread = 0
+        self.clock.pump([1] * 3)
+        self.assertEqual(self.successResultOf(running), "ok")
+        self.assertEqual(self.shown, ["0\n", "1\n", "2\n"])
+        self.unread = 1 << 30
+        running = self.run_source(source)
+        self.clock.pump([1] * 3)
+        running.cancel()
+        self.assertEqual(self.successResultOf(running), "cancelled")

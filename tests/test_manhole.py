@@ -327,6 +327,12 @@ class TerminalTests(ManholeCase):
         terminal.type('d.send("ProfileL\t")\r')
         terminal.expect('d.send("ProfileList")')
         terminal.expect("apns-MAC-1")
+        # Before it is looked up, too; what a call gives is not guessed at.
+        terminal.type('device("C02XL0THJGH5").que\t\r')
+        terminal.expect('device("C02XL0THJGH5").queue')
+        terminal.expect("mdmd> ")
+        terminal.type('stats().qui\t"')
+        terminal.expect('stats().qui"')
 
     def test_history_is_kept_for_the_next_session(self) -> None:
         """Per operator; a line with a secret in it is not in there."""

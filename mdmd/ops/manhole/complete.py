@@ -5,10 +5,11 @@ import re
 from typing import Any
 
 from mdmd.mdm.catalogue import load
-from mdmd.ops.manhole.names import Call
+from mdmd.ops.manhole.names import Call, Device
 
 _DOTTED = re.compile(r"((?:[A-Za-z_]\w*\.)*)([A-Za-z_]\w*)?$")
 _DEVICE = re.compile(r"""\b(?:device|push|tail|one)\((?:.*,\s*)?["']([^"']*)$""")
+_OF_DEVICE = re.compile(r"""\bdevice\((?:"[^"]*"|'[^']*')\)\.(\w*)$""")
 _SEND = re.compile(r"""\.send\(["'](\w*)$""")
 _MOST = 200
 
@@ -19,13 +20,14 @@ async def complete(before: str, namespace: dict[str, Any], call: Call) -> tuple[
 
     :return: how many characters at the end they replace, and the candidates, sorted.
     """
-    for pattern, source in ((_SEND, _request_types), (_DEVICE, _ids)):
+    sources = ((_SEND, _request_types), (_DEVICE, _ids), (_OF_DEVICE, _of_a_device))
+    for pattern, source in sources:
         match = pattern.search(before)
         if match:
             return len(match[1]), await source(match[1], call)
     dotted = _DOTTED.search(before)
-    if dotted is None or _in_text(before):
-        return 0, []
+    if dotted is None or _in_text(before) or before[: dotted.start()].endswith("."):
+        return 0, []  # nothing that is known: what a call gives, say
     path, begun = dotted[1].rstrip("."), dotted[2] or ""
     names = _attributes(path, namespace) if path else _names(namespace)
     fitting = {each for each in names if each.startswith(begun)}
@@ -53,6 +55,11 @@ def _attributes(path: str, namespace: dict[str, Any]) -> list[str]:
 
 async def _request_types(begun: str, call: Call) -> list[str]:
     return [each for each in load.names() if each.startswith(begun)][:_MOST]
+
+
+async def _of_a_device(begun: str, call: Call) -> list[str]:
+    shown = [each for each in dir(Device) if begun or not each.startswith("_")]
+    return sorted(each for each in shown if each.startswith(begun))
 
 
 async def _ids(begun: str, call: Call) -> list[str]:

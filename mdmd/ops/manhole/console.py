@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 
-from mdmd.ops.manhole.editor import LineEditor
+from mdmd.ops.manhole.editor import LONGEST, LineEditor
 from mdmd.ops.manhole.history import History
 from mdmd.ops.manhole.interpreter import is_whole
 from mdmd.ops.manhole.keys import KeyReader
@@ -19,6 +19,7 @@ log = Logger()
 _PROMPTS = ("mdmd> ", "  ... ")
 _NEVER_WHOLE = (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError)
 _AHEAD = 100_000  # keys typed while a line runs
+_TOO_LONG = f"a line has {LONGEST:,} characters at most; pipe in longer ones: ssh HOST < FILE"
 
 
 class Console(Protocol):
@@ -42,7 +43,8 @@ class Console(Protocol):
         self._history = history
         self._greeting = greeting
         self._keys = KeyReader()
-        self._ahead: deque[str] = deque(maxlen=_AHEAD)
+        self._ahead: deque[str] = deque()  # keys that wait
+        self._flooded = False  # nothing more is taken until Ctrl-C
         self._lines = Lines()
         self._editor = LineEditor(history.read())
         self._editing = False
@@ -90,11 +92,18 @@ class Console(Protocol):
         """Take what was typed."""
         for key in self._keys.feed(data):
             if key == "<c-c>":
+                self._catch_up()
                 self._interrupt()
-            elif self._session.busy or self._completing:
+            elif not self._flooded:
                 self._ahead.append(key)
-            else:
-                self._key(key)
+        self._catch_up()
+        if len(self._ahead) > _AHEAD:
+            # What follows would mean something else without what is lost.
+            self._flooded = True
+            self._ahead.clear()
+            self.write(
+                "\ntoo much typed ahead: it is forgotten, and what follows; Ctrl-C goes on\n"
+            )
 
     def _key(self, key: str) -> None:
         if key == "<enter>":
@@ -111,6 +120,7 @@ class Console(Protocol):
 
     def _interrupt(self) -> None:
         self._ahead.clear()
+        self._flooded = False
         if self._session.busy:
             self._session.cancel()
             return
@@ -129,9 +139,13 @@ class Console(Protocol):
     def _enter(self) -> None:
         self._send(self._editor.leave())
         self._editing = False
+        cut_short = self._editor.cut_short
         line = self._editor.take()
         typed = self._lines.followed_by(line)
         try:
+            if cut_short:
+                self._lines.forget()
+                raise ValueError(_TOO_LONG)
             source = self._lines.add(line, is_whole)
         except _NEVER_WHOLE as error:
             self._history.add(typed)
@@ -149,7 +163,18 @@ class Console(Protocol):
 
     def _catch_up(self) -> None:
         while self._ahead and not self._session.busy and not self._completing:
-            self._key(self._ahead.popleft())
+            text = self._text_ahead()
+            if len(text) > 1:  # pasted: drawn once, not for each character
+                self._send(self._editor.insert(text))
+            else:
+                self._key(text or self._ahead.popleft())
+
+    def _text_ahead(self) -> str:
+        """Take the characters that come before the next key of another kind."""
+        text = []
+        while self._ahead and len(self._ahead[0]) == 1:
+            text.append(self._ahead.popleft())
+        return "".join(text)
 
     # -- completion
 

@@ -3,11 +3,13 @@
 import unicodedata
 
 _MOST_HISTORY = 1000
-_LONGEST = 20_000  # characters of one line
+LONGEST = 20_000  # characters of one line
 
 
 def cells(text: str) -> int:
     """Say how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
     return sum(
         0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1
         for each in text
@@ -32,6 +34,7 @@ class LineEditor:
         self._sought = ""  # what <up> looks for
         self._cut = ""
         self._row = 0  # of the cursor, from where the prompt begins
+        self.cut_short = False  # more was typed than there is room for
 
     # -- the line
 
@@ -49,7 +52,12 @@ class LineEditor:
 
     def insert(self, text: str) -> str:
         """Put a text in at the cursor."""
-        room = max(0, _LONGEST - len(self.text))
+        self._place = len(self.history)
+        room = max(0, LONGEST - len(self.text))
+        if len(text) > room:
+            self.cut_short = True
+            if not room:
+                return "\a"
         text = text[:room]
         self.text = self.text[: self.cursor] + text + self.text[self.cursor :]
         self.cursor += len(text)
@@ -57,15 +65,16 @@ class LineEditor:
 
     def _insert(self, key: str) -> str:
         at_end = self.cursor == len(self.text)
-        self._place = len(self.history)
         drawn = self.insert(key)
         # The usual case needs no more than the character itself.
         here = cells(self.prompt + self.text)
-        return key if at_end and cells(key) == 1 and here % self.width not in (0, 1) else drawn
+        simple = at_end and not self.cut_short and cells(key) == 1
+        return key if simple and here % self.width not in (0, 1) else drawn
 
     def take(self) -> str:
         """Take the line, remember it, and begin a new one."""
         line, self.text, self.cursor, self._row = self.text, "", 0, 0
+        self.cut_short = False
         if line.strip() and line != (self.history[-1] if self.history else None):
             self.history.append(line)
             del self.history[:-_MOST_HISTORY]
@@ -75,6 +84,7 @@ class LineEditor:
     def forget(self) -> None:
         """Begin a new line, this one was not meant."""
         self.text, self.cursor, self._row = "", 0, 0
+        self.cut_short = False
         self._place = len(self.history)
 
     # -- the terminal

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mdmd.errors import MdmdError
+from mdmd.ops.manhole.outlet import Outlet
 from mdmd.ops.manhole.redact import redacted
 
 log = Logger()
@@ -77,6 +78,7 @@ class Interpreter:
     :param write: takes what is printed, at any time.
     :param who: the operator, for the log.
     :param alarm: seconds that a line may block the reactor until the log tells, while it does.
+    :param outlet: where it prints to; by default to ``write`` at once.
     """
 
     def __init__(
@@ -85,10 +87,12 @@ class Interpreter:
         write: Callable[[str], None],
         who: str,
         alarm: float = _VERY_SLOW,
+        outlet: Outlet | None = None,
     ) -> None:
         self.namespace = namespace
         self.namespace["print"] = self._print
         self._write = write
+        self._outlet = outlet or Outlet(write, lambda: 0, None)
         self._who = who
         self._alarm = alarm
         self._count = 0
@@ -115,7 +119,7 @@ class Interpreter:
         except MdmdError as error:
             self._write(f"{type(error).__name__}: {error}\n")
             return type(error).__name__
-        except (SystemExit, Exception) as error:
+        except BaseException as error:  # whatever is raised: the line ends, nothing else does
             self._write(_told(error))
             return type(error).__name__
         finally:
@@ -138,7 +142,7 @@ class Interpreter:
     async def show(self, value: Any) -> None:
         """Show a value; what has to be waited for is waited for."""
         if isinstance(value, Answer) or inspect.iscoroutine(value):
-            value = await value
+            value = await self._timed(_awaited(value))
         if value is None:
             return
         self.namespace["_"] = value
@@ -154,11 +158,11 @@ class Interpreter:
         number = self._deferreds
 
         def came(result: Any) -> Any:
-            self._write(f"Deferred #{number}: {_spelled(result, self.width)}\n")
+            self._outlet.print(f"Deferred #{number}: {_spelled(result, self.width)}\n")
             return result
 
         def failed(failure: Failure) -> None:
-            self._write(f"Deferred #{number} failed: {failure.getErrorMessage()}\n")
+            self._outlet.print(f"Deferred #{number} failed: {failure.getErrorMessage()}\n")
 
         if not deferred.called:
             self._write(f"<Deferred #{number}, its result is printed when it comes>\n")
@@ -166,12 +170,12 @@ class Interpreter:
 
     def _print(self, *values: object, sep: str = " ", end: str = "\n", **_: object) -> None:
         """Print to this session."""
-        self._write(sep.join(map(str, values)) + end)
+        self._outlet.print(sep.join(map(str, values)) + end)
 
     # -- time on the reactor
 
     def _timed(self, coroutine: Coroutine[Any, Any, Any]) -> "Deferred[Any]":
-        return Deferred.fromCoroutine(_stepping(coroutine, self._on_reactor))
+        return Deferred.fromCoroutine(_stepping(coroutine, self._on_reactor, self._outlet))
 
     @contextmanager
     def _on_reactor(self) -> Iterator[None]:
@@ -181,7 +185,8 @@ class Interpreter:
         alarm.daemon = True
         alarm.start()
         try:
-            yield
+            with self._outlet.holding():
+                yield
         finally:
             alarm.cancel()
             took = time.monotonic() - begun
@@ -200,9 +205,9 @@ class Interpreter:
 
 @types.coroutine
 def _stepping(
-    coroutine: Coroutine[Any, Any, Any], measure: Callable[[], Any]
+    coroutine: Coroutine[Any, Any, Any], measure: Callable[[], Any], outlet: Outlet
 ) -> Generator[Any, Any, Any]:
-    """Run a coroutine, each of its steps measured."""
+    """Run a coroutine, each of its steps measured, no faster than what it prints is read."""
     value: Any = None
     error: BaseException | None = None
     while True:
@@ -214,8 +219,14 @@ def _stepping(
         value, error = None, None
         try:
             value = yield waits_for
+            if outlet.is_full:
+                yield from outlet.drained().__await__()
         except BaseException as raised:
             error = raised
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value
 
 
 def _keep_last_value(tree: ast.Module) -> None:

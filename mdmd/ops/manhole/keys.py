@@ -25,6 +25,7 @@ _CONTROL[b"\b"] = "<backspace>"
 # ECMA-48: ESC [ parameters, intermediates, a final byte; ESC O and a byte; ESC and a byte.
 _ESCAPE = re.compile(rb"\x1b(?:\[([0-9;?<>=]*[ -/]*)([@-~])|O(.)|([^\[O]))", re.DOTALL)
 _LONGEST = 64  # bytes of one sequence
+_TEXT = re.compile(rb"[^\x00-\x1f\x7f]+")
 
 
 class KeyReader:
@@ -36,8 +37,16 @@ class KeyReader:
     def feed(self, data: bytes) -> list[str]:
         """Give the keys that are whole."""
         self._rest += data
-        keys = []
+        keys: list[str] = []
         while self._rest:
+            text = _TEXT.match(self._rest)
+            if text is not None:
+                whole = _whole(text[0]) if text.end() == len(self._rest) else text.end()
+                if not whole:
+                    break
+                keys += _printable(self._rest[:whole])
+                self._rest = self._rest[whole:]
+                continue
             key = self._next()
             if key is None:
                 break
@@ -49,10 +58,8 @@ class KeyReader:
         """Take one key; None: more bytes are needed; "": nothing that is known."""
         if self._rest[:1] == b"\x1b":
             return self._escape()
-        if self._rest[0] < 0x20 or self._rest[0] == 0x7F:
-            byte, self._rest = self._rest[:1], self._rest[1:]
-            return _CONTROL.get(byte) or f"<c-{chr(byte[0] + 0x60)}>"
-        return self._text()
+        byte, self._rest = self._rest[:1], self._rest[1:]
+        return _CONTROL.get(byte) or f"<c-{chr(byte[0] + 0x60)}>"
 
     def _escape(self) -> str | None:
         match = _ESCAPE.match(self._rest)
@@ -69,13 +76,17 @@ class KeyReader:
             return _SEQUENCES.get(function, "")
         return f"<m-{alt.decode('ascii')}>" if b"a" <= alt <= b"z" else ""
 
-    def _text(self) -> str | None:
-        size = _utf8_size(self._rest[0])
-        if len(self._rest) < size:
-            return None
-        taken, self._rest = self._rest[:size], self._rest[size:]
-        text = taken.decode("utf-8", "replace")
-        return text if text.isprintable() else ""
+
+def _printable(text: bytes) -> list[str]:
+    return [each for each in text.decode("utf-8", "replace") if each.isprintable()]
+
+
+def _whole(text: bytes) -> int:
+    """Count the bytes up to a character that has not come whole; 0 if there are no others."""
+    for back in range(1, min(4, len(text)) + 1):
+        if text[-back] & 0xC0 != 0x80:  # where a character begins
+            return len(text) if _utf8_size(text[-back]) <= back else len(text) - back
+    return len(text)
 
 
 def _utf8_size(first: int) -> int:

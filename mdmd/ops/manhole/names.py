@@ -84,7 +84,8 @@ class Result:
     async def _read(self) -> Tree:
         name = "results.secret" if self._secret else "results.get"
         found = await self._device.call(name, id=self._device.id, uuid=self.uuid)
-        report = plist.loads(found["raw"]) if found["raw"] else {}
+        raw = found["raw"]  # it was taken once, however large
+        report = plist.loads(raw, limit=len(raw)) if raw else {}
         return Tree({key: value for key, value in report.items() if key not in _PROTOCOL})
 
     def __repr__(self) -> str:

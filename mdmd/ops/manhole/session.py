@@ -12,6 +12,7 @@ from mdmd.errors import MdmdError, NotAllowed
 from mdmd.interfaces.audit import AuditEntry
 from mdmd.ops.manhole.complete import complete
 from mdmd.ops.manhole.interpreter import Interpreter
+from mdmd.ops.manhole.outlet import Outlet
 from mdmd.ops.manhole.redact import redacted
 from mdmd.ops.manhole.space import make_namespace
 from mdmd.ops.method import Caller
@@ -31,6 +32,7 @@ class ManholeSession:
     :param write: prints to their terminal, at any time.
     :param progress: shows a line for a while; "" takes it away.
     :param running: the lines of all sessions, until each is in the audit.
+    :param unread: counts the bytes that their terminal has not taken yet.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class ManholeSession:
         write: Callable[[str], None],
         running: "set[Deferred[str]]",
         progress: Callable[[str], None],
+        unread: Callable[[], int] = lambda: 0,
     ) -> None:
         self._perspective = perspective
         self._caller = caller
         self.name = caller().name
-        names = make_namespace(perspective.desk, self.call, write, progress)
-        self.interpreter = Interpreter(names, write, self.name)
+        outlet = Outlet(write, unread, perspective.desk.clock)
+        names = make_namespace(perspective.desk, self.call, outlet.print, progress)
+        self.interpreter = Interpreter(names, write, self.name, outlet=outlet)
         self._write = write
         self._all = running
         self._running: Deferred[str] | None = None  # what Ctrl-C cancels

@@ -113,6 +113,7 @@ class SSHSession:
         self._manhole = user.manhole
         self._width: int | None = None
         self._protocol: Any = None
+        self._channel: Any = None
 
     def getPty(self, term: bytes, windowSize: tuple[int, ...], modes: Any) -> None:
         """Take the terminal's size: there is one."""
@@ -152,6 +153,7 @@ class SSHSession:
 
     def _connect(self, protocol: Any, proto: Any) -> None:
         self._protocol = protocol
+        self._channel = proto.session
         proto.makeConnection(_Input(protocol))
         protocol.makeConnection(_Output(proto, self._width is not None))
 
@@ -171,6 +173,7 @@ class SSHSession:
             write,
             self._manhole.lines,
             progress,
+            lambda: 0 if self._channel is None else len(self._channel.buf),
         )
 
 
