@@ -332,7 +332,7 @@ class TerminalTests(ManholeCase):
         terminal.expect('device("C02XL0THJGH5").queue')
         terminal.expect("mdmd> ")
         terminal.type('stats().qui\t"')
-        terminal.expect('stats().qui"')
+        terminal.expect('stats().qui\x07"')
 
     def test_history_is_kept_for_the_next_session(self) -> None:
         """Per operator; a line with a secret in it is not in there."""
@@ -458,5 +458,23 @@ class AuditTests(ManholeCase):
         terminal.line("1")
         keys = (self.folder / "authorized_keys").read_text()
         (self.folder / "authorized_keys").write_text("")
-        self.assertIn("NotAllowed", terminal.line("devices"))
+        terminal.type("devices\r")
+        terminal.expect("NotAllowed")
         (self.folder / "authorized_keys").write_text(keys)
+
+    def test_what_a_removed_admin_has_running(self) -> None:
+        """It ends within a second, and so does the session: not one event more is told."""
+        terminal = self.inside("ann")
+        terminal.type("events.tail()\r")
+        terminal.expect("Ctrl-C ends it")
+        keys = (self.folder / "authorized_keys").read_text()
+        (self.folder / "authorized_keys").write_text("")
+        self.addCleanup((self.folder / "authorized_keys").write_text, keys)
+        told = terminal.expect("NotAllowed")
+        self.assertNotIn("mdm.", told)
+        self.assertEqual(terminal.process.wait(10), 1)
+        for _ in range(100):
+            lines = [each["facts"].get("line") for each in self.audit()]
+            if "events.tail()" in lines:
+                break
+        self.assertIn("events.tail()", lines)

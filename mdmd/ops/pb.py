@@ -16,12 +16,13 @@ methods are those of :mod:`mdmd.ops.perspective`. The whole story is in docs/pb.
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.spread import pb
@@ -42,6 +43,7 @@ log = Logger()
 
 MOST_CONNECTIONS = 500
 HURRY = 15.0  # seconds that a stranger has to say who they are
+LOOK = 1.0  # seconds between looks whether who is in may still be
 
 
 def _error_class(name: str) -> type[pb.Error]:
@@ -206,6 +208,7 @@ class Connection(Broker):
     _hurry: Any
     _attempts = 0
     _session: Session | None = None
+    _looking: LoopingCall | None = None
 
     def connectionMade(self) -> None:
         """Count it in, and give it a time to say who it is."""
@@ -245,13 +248,24 @@ class Connection(Broker):
         self.largest = LARGEST
         operators = self.factory.perspective.desk.operators
         log.info("{operator} is here, from {source}", operator=operator.name, source=source)
+        caller = partial(caller_now, operators, operator, source)
         self._session = Session(
-            self.factory.perspective,
-            operator.name,
-            lambda: caller_now(operators, operator, source),
-            self.factory.budget,
+            self.factory.perspective, operator.name, caller, self.factory.budget
         )
+        self._looking = LoopingCall(self._look, caller)
+        self._looking.clock = self.factory.reactor
+        self._looking.start(LOOK, now=False)
         return self._session
+
+    def _look(self, caller: Callable[[], Caller]) -> None:
+        """End the connection of somebody who was removed, whatever they are waiting for."""
+        try:
+            caller()
+        except ConfigError:
+            pass  # nothing can be called, but nobody was removed
+        except NotAllowed as error:
+            log.warn("an operator's connection ends: {reason}", reason=str(error))
+            self.transport.abortConnection()
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
         """Count it out."""
@@ -259,6 +273,8 @@ class Connection(Broker):
             self._hurry.cancel()
         if self._session is not None:
             self._session.close()
+        if self._looking is not None and self._looking.running:
+            self._looking.stop()
         self.factory.leave(self)
         super().connectionLost(reason)
 

@@ -93,6 +93,8 @@ class Subscription(pb.Referenceable):
             except StoreUnavailable:
                 await deferLater(self._clock, _AGAIN)
                 continue
+            if not self._welcome():  # while they waited
+                return
             wanted = [records.event(each, raw=False) for each in found if self._wanted.fits(each)]
             if wanted:
                 await self._deliver(wanted)

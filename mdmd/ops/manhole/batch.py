@@ -32,7 +32,7 @@ class Batch(Protocol):
     def __init__(
         self, make_session: MakeSession, command: str | None, ended: Callable[[Failure], None]
     ) -> None:
-        self._session = make_session(self._write)
+        self._session = make_session(self.write)
         self._command = command
         self._ended = ended
         self._input = b""
@@ -61,7 +61,8 @@ class Batch(Protocol):
         self._gone = True
         self._session.cancel()
 
-    def _write(self, text: str) -> None:
+    def write(self, text: str) -> None:
+        """Print."""
         if not self._gone:
             self.transport.write(text.encode("utf-8", "replace"))
 

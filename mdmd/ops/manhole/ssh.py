@@ -27,12 +27,15 @@ from twisted.conch.ssh.connection import (
 from twisted.conch.ssh.keys import Key
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessTerminated
 from twisted.internet.protocol import Factory, connectionDone
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.components import registerAdapter
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mdmd.errors import ConfigError, NotAllowed
 from mdmd.ops.manhole.admission import Admission
 from mdmd.ops.manhole.batch import Batch
 from mdmd.ops.manhole.console import Console
@@ -46,6 +49,7 @@ log = Logger()
 
 MOST_CONNECTIONS = 64
 PATIENCE = 2.0  # seconds for what is running to end, when the daemon does
+LOOK = 1.0  # seconds between looks whether who is in may still be
 
 
 @implementer(IRealm)
@@ -114,6 +118,8 @@ class SSHSession:
         self._width: int | None = None
         self._protocol: Any = None
         self._channel: Any = None
+        self._looking: LoopingCall | None = None
+        self._end: Callable[[], None] = lambda: None
 
     def getPty(self, term: bytes, windowSize: tuple[int, ...], modes: Any) -> None:
         """Take the terminal's size: there is one."""
@@ -148,14 +154,32 @@ class SSHSession:
 
     def closed(self) -> None:
         """End what is running: the client went away."""
+        if self._looking is not None and self._looking.running:
+            self._looking.stop()
         if self._protocol is not None:
             self._protocol.connectionLost(connectionDone)
 
     def _connect(self, protocol: Any, proto: Any) -> None:
         self._protocol = protocol
         self._channel = proto.session
+        self._end = lambda: proto.processEnded(Failure(ProcessTerminated(exitCode=1)))
         proto.makeConnection(_Input(protocol))
         protocol.makeConnection(_Output(proto, self._width is not None))
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = self._manhole.reactor
+        self._looking.start(LOOK, now=False)
+
+    def _look(self) -> None:
+        """End the session of somebody who was removed, with whatever is running in it."""
+        try:
+            self._manhole.admission.caller(self._user.key, self._host())
+        except NotAllowed as error:
+            log.warn("a session in the manhole ends: {reason}", reason=str(error))
+            self._protocol.write(f"\nNotAllowed: {error}\n")
+            self._protocol.connectionLost(connectionDone)
+            self._end()
+        except ConfigError:
+            pass  # nothing can be done in it, but nobody was removed
 
     def _host(self) -> str:
         return host_of(self._user.conn.transport)
