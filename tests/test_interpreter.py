@@ -53,11 +53,13 @@ class BlockingTests(SynchronousTestCase):
 
     def test_a_line_that_is_quick(self) -> None:
         """Nothing is told, and no alarm is left behind."""
-        before = threading.active_count()
-        quick = Interpreter({}, self.write, "anna")
+        quick = Interpreter({}, self.write, "anna", alarm=600)
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(quick.run("1 + 1"))), "ok")
         self.assertEqual(self.told, [])
-        self.assertLessEqual(threading.active_count(), before + 1)
+        for alarm in threading.enumerate():
+            if isinstance(alarm, threading.Timer) and alarm.interval == 600:
+                alarm.join(60)  # it was cancelled, and ends when it has its turn
+                self.assertFalse(alarm.is_alive())
 
 
 class TracebackTests(SynchronousTestCase):

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from mdmd.config import Config
 from mdmd.doctor.finding import Finding, failed, ok, skipped, warning
+from mdmd.doctor.trust import trusting
 
 _TIMEOUT = 8.0  # seconds
 _SOON = 30  # days
@@ -57,9 +58,7 @@ def _certificate(each: Mapping[str, object], now: float) -> Finding:
 def check_apns(config: Config) -> Iterator[Finding]:
     """Connect to the push service, through the proxy if there is one."""
     apns = config.apns
-    context = ssl.create_default_context()
-    if apns.trust is not None:
-        context = ssl.create_default_context(cafile=str(apns.trust))
+    context = trusting(apns.trust)
     context.set_alpn_protocols(["h2"])
     way = f"through the proxy {_name(apns.proxy)}" if apns.proxy else "directly"
     place = f"{apns.host} port {apns.port}"

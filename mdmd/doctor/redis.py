@@ -8,6 +8,7 @@ from typing import Any
 
 import hiredis
 
+from mdmd.doctor.trust import trusting
 from mdmd.errors import StoreUnavailable
 from mdmd.store.address import Address
 
@@ -45,7 +46,7 @@ class Client:
         ((host, port),) = address.hosts
         plain = socket.create_connection((host, port), self._timeout)
         if address.kind == "tls":
-            context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+            context = trusting(ca)
             return context.wrap_socket(plain, server_hostname=host)
         return plain
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from mdmd.config import Config
 from mdmd.config.endpoints import endpoint_values
 from mdmd.doctor.finding import Finding, failed, ok, skipped, warning
+from mdmd.doctor.trust import trusting
 from mdmd.errors import BadCertificate, BadMessage
 from mdmd.pki.certificates import certificate_pem, fingerprint, is_issued_by, load_certificate
 from mdmd.pki.scep_client import read_ca
@@ -80,7 +81,7 @@ def check_site(
 
 def _trust(config: Config) -> ssl.SSLContext:
     """Trust what a device trusts: the system's roots, and our CA if the profile brings it."""
-    context = ssl.create_default_context()
+    context = trusting()
     try:
         authority = load_certificate(config.ca.certificate.read_bytes())
         site = load_certificate(config.site.certificate.read_bytes())
