@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from mdmd.cli import show
+from mdmd.cli import show, watch
 from mdmd.cli.screen import Screen
 from mdmd.cli.server import status_lines
 from mdmd.ops.figures import WINDOW, Figures
@@ -98,6 +98,23 @@ class ScreenTests(SynchronousTestCase):
                 self.assertLessEqual(len(lines), height)
                 for line in lines:
                     self.assertLessEqual(show.visible(line), width, (width, height, line))
+
+    def test_no_half_of_what_needs_to_be_whole(self) -> None:
+        """A CommandUUID is there whole where there is room, and otherwise not at all."""
+        uuid = "2EC830E3-731A-408A-B56A-0A993729189E"
+        what = {"status": "Acknowledged", "request_type": "DeviceInformation", "command_uuid": uuid}
+        one = event(60, uuid, **what)
+        self.screen.happened(one)
+        for width in range(60, 220, 10):
+            for line in (watch.line(one, width), self.screen.lines(width, 24)[-1]):
+                self.assertEqual("command_uuid" in line, f"command_uuid={uuid}" in line, line)
+            self.assertLessEqual(len(watch.line(one, width)), width)
+        self.assertNotIn("command", watch.line(one, 80))
+        self.assertIn(uuid, watch.line(one, 200)[60:])
+        self.assertIn("Acknowledged DeviceInformation", watch.line(one, 80))
+        # A text is worth its beginning.
+        told = watch.line(event(1, uuid, reason="it is not " * 20, command_uuid=uuid), 80)
+        self.assertRegex(told, "it is not.*…$")
 
     def test_everything_is_there(self) -> None:
         """Connections, pushes, work, slow devices, errors, at 80 columns as at 200."""

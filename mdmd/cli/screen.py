@@ -118,18 +118,17 @@ class Screen:
     def _event_lines(self, width: int, most: int) -> list[str]:
         if most < 2:
             return []
-        rows = [
-            (
-                show.moment(moment(each))[11:],
-                each["topic"],
-                show.short(each["enrollment"], width),
-                told(each),
-            )
-            for each in list(self._events)[-(most - 1) :]
+        heads = ("EVENTS", "TOPIC", "DEVICE", "WHAT")
+        last = list(self._events)[-(most - 1) :]
+        firsts = [
+            (show.moment(moment(each))[11:], each["topic"], show.short(each["enrollment"], width))
+            for each in last
         ]
-        if not rows:
+        if not last:
             return [show.colour("EVENTS", show.BOLD), "none lately"]
-        return show.table(("EVENTS", "TOPIC", "DEVICE", "WHAT"), rows, width)
+        room = width - sum(max(map(len, each)) + 2 for each in zip(heads, *firsts, strict=False))
+        rows = [(*first, told(each, room)) for first, each in zip(firsts, last, strict=True)]
+        return show.table(heads, rows, width)
 
 
 def head_lines(status: Mapping[str, Any], width: int) -> list[str]:

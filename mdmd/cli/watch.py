@@ -37,22 +37,33 @@ def line(event: dict[str, Any], width: int | None = None) -> str:
     stamp = stamp[11:] if narrow else stamp
     topics, ids = (17, 13) if narrow else (22, 36)
     who = show.short(event["enrollment"], width)
-    words = f"{stamp}  {event['topic']:<{topics}}  {who:<{ids}}  {told(event)}"
-    text = show.clean(words.rstrip())
+    head = f"{stamp}  {event['topic']:<{topics}}  {who:<{ids}}  "
+    room = None if width is None else width - len(head)
+    text = show.clean(f"{head}{told(event, room)}".rstrip())
     if width is not None and len(text) > width:
         text = text[: width - 1] + "…"
     return show.colour(text, _colour(event))
 
 
-def told(event: dict[str, Any]) -> str:
-    """Say what an event says: the known words first, then the rest with their names."""
+def told(event: dict[str, Any], room: int | None = None) -> str:
+    """
+    Say what an event says: the known words first, then the rest with their names.
+
+    :param room: characters there are. What can only be used whole, such as a CommandUUID,
+        is left out where it does not fit; a text may still be longer.
+    """
     facts = {key: value for key, value in event["facts"].items() if value and key != "type"}
     if facts.get("status") == "0":
         del facts["status"]
     words = [facts.pop(key, "") for key in ("status", "request_type", "error", "reason")]
     if "command_uuid" in facts:
         facts["command_uuid"] = facts.pop("command_uuid")  # long, and the least of it: last
-    return " ".join([*filter(None, words), *(f"{key}={value}" for key, value in facts.items())])
+    text = " ".join(filter(None, words))
+    for key, value in facts.items():
+        longer = f"{text} {key}={value}".lstrip()
+        if room is None or len(longer) <= room or " " in value:
+            text = longer
+    return text
 
 
 def _colour(event: dict[str, Any]) -> str:
