@@ -6,10 +6,13 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from mdmd.cli.bash_line import read
 from mdmd.cli.completion import candidates
 from mdmd.cli.main import make_parser
 from tests.opshelp import MAC
 from tests.test_mdmctl import MDMCTL, CommandLine
+
+QUOTES = ("", "'", '"')
 
 
 class CandidatesTests(SynchronousTestCase):
@@ -81,7 +84,7 @@ class ShellTests(CommandLine):
         """Its function fills COMPREPLY."""
         told = self.shell(
             "bash",
-            "source <(mdmctl completion bash)\nCOMP_WORDS=(mdmctl device M)\nCOMP_CWORD=2\n"
+            "source <(mdmctl completion bash)\nCOMP_LINE='mdmctl device M'\nCOMP_POINT=15\n"
             'complete -p mdmctl\n_mdmctl\necho "${COMPREPLY[@]}"\n',
         )
         self.assertIn("-F _mdmctl mdmctl", told)
@@ -101,3 +104,64 @@ class ShellTests(CommandLine):
             "words=(mdmctl device C0); CURRENT=3\n_mdmctl\n",
         )
         self.assertIn("C02XL0THJGH5", told)
+
+
+class BashLineTests(SynchronousTestCase):
+    """A line as bash has it, with all that bash does to words."""
+
+    BREAKS = " \t\n\"'><=;|&(:"
+
+    def tab(self, line: str, candidate: str) -> str:
+        """What stands on the line when bash has put the candidate in."""
+        found = read(line, self.BREAKS)
+        return self.replaced(line, found.spelled(candidate))
+
+    def replaced(self, line: str, spelled: str) -> str:
+        """Put it in where readline does: behind the open quote, or the last break that counts."""
+        quote = read(line, self.BREAKS).quote
+        if quote:
+            return line[: line.rindex(quote) + 1] + spelled + quote
+        start = max((at + 1 for at in range(len(line)) if self.is_break(line, at)), default=0)
+        return line[:start] + spelled
+
+    def is_break(self, line: str, at: int) -> bool:
+        return line[at] in self.BREAKS and line[at - 1] != "\\"
+
+    def test_words(self) -> None:
+        """Without their quotes, and not cut at colons."""
+        for line, words in (
+            ("mdmctl ", ["mdmctl", ""]),
+            ("mdmctl  device ABCD:us", ["mdmctl", "device", "ABCD:us"]),
+            ("mdmctl device A:anna\\ b", ["mdmctl", "device", "A:anna b"]),
+            ("mdmctl device 'A:anna b", ["mdmctl", "device", "A:anna b"]),
+            ("mdmctl device \"A:o'n", ["mdmctl", "device", "A:o'n"]),
+            ('mdmctl device "A\\$b\\c', ["mdmctl", "device", "A$b\\c"]),
+            ("mdmctl note '' x", ["mdmctl", "note", "", "x"]),
+            ("mdmctl send A Info Quer=", ["mdmctl", "send", "A", "Info", "Quer="]),
+        ):
+            self.assertEqual(read(line, self.BREAKS).words, words, line)
+
+    def test_what_is_put_in(self) -> None:
+        """Whatever is in an id, however it was begun: bash reads the id, and runs nothing."""
+        names = ("anna b", "o'neil", 'we"ird', "$(touch x)", "a*", "`x`", "a\\b", "x;y&z|q", "ü#")
+        lines, ids = [], []
+        for id in ("ABCD-1234", "ABCD:user-1", *(f"S:{name}" for name in names)):
+            for size in range(len(id)):
+                if set(id[:size]) & set("'\"\\$`*;&|#() "):
+                    break  # nobody types it so
+                lines += [self.tab(f"mdmctl device {quote}{id[:size]}", id) for quote in QUOTES]
+                ids += [id] * 3
+        shown = "mdmctl() { printf '%s\\n' \"$2\"; }\n"
+        bash = shutil.which("bash")
+        if bash is None:
+            raise SkipTest("needs bash")
+        script = shown + "\n".join(lines)
+        done = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True)
+        self.assertEqual(done.stderr, "")
+        self.assertEqual(done.stdout.splitlines(), ids)
+
+    def test_a_word_with_a_blank_goes_on(self) -> None:
+        """What was put in can be completed further."""
+        self.assertEqual(
+            self.tab("mdmctl device S:anna\\ ", "S:anna b"), "mdmctl device S:anna\\ b"
+        )

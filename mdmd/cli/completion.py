@@ -1,15 +1,20 @@
 """``mdmctl completion``: Tab in bash, zsh and fish completes verbs, ids, RequestTypes, keys."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 _SCRIPTS = {
     "bash": """\
 # mdmctl completion bash > /etc/bash_completion.d/mdmctl
 _mdmctl() {
-    local IFS=$'\\n'
-    COMPREPLY=($(mdmctl complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+    local each
+    COMPREPLY=()
+    while IFS= read -r each; do
+        COMPREPLY+=("$each")
+    done < <(mdmctl complete --bash "$COMP_WORDBREAKS" "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
     [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace
     return 0
 }
@@ -20,7 +25,7 @@ complete -o default -F _mdmctl mdmctl
 # mdmctl completion zsh > /usr/share/zsh/site-functions/_mdmctl
 _mdmctl() {
     local -a found bare
-    found=("${(@f)$(mdmctl complete -- "${(@)words[2,$CURRENT]}" 2>/dev/null)}")
+    found=("${(@f)$(mdmctl complete -- "${(@Q)words[2,$CURRENT]}" 2>/dev/null)}")
     bare=(${(M)found:#*=})
     found=(${found:#*=})
     (( ${#bare} )) && compadd -S '' -a bare
@@ -32,8 +37,10 @@ if [ "$funcstack[1]" = "_mdmctl" ]; then _mdmctl "$@"; else compdef _mdmctl mdmc
     "fish": """\
 # mdmctl completion fish > ~/.config/fish/completions/mdmctl.fish
 function __mdmctl_complete
-    set -l words (commandline -opc) (commandline -ct)
-    mdmctl complete -- $words[2..-1] 2>/dev/null
+    set -l words (commandline -opc)
+    set -l begun (commandline -ct)
+    set -l plain (string unescape -- $begun); or set plain $begun
+    mdmctl complete -- $words[2..-1] "$plain" 2>/dev/null
 end
 complete -c mdmctl -f -a '(__mdmctl_complete)'
 """,
@@ -55,7 +62,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     completion.add_argument("shell", choices=sorted(_SCRIPTS))
     completion.set_defaults(run=_completion)
     complete = subparsers.add_parser("complete", help="what a shell asks; see completion")
-    complete.add_argument("words", nargs=argparse.REMAINDER)
+    complete.add_argument(
+        "--bash", nargs=2, metavar=("BREAKS", "LINE"), help="what bash has, as it has it"
+    )
+    complete.add_argument(
+        "words", nargs=argparse.REMAINDER, help="after mdmctl, the last one begun"
+    )
     complete.set_defaults(run=_complete)
 
 
@@ -68,9 +80,15 @@ def _complete(args: argparse.Namespace) -> int:
     from mdmd.cli.main import make_parser
 
     words = args.words[1:] if args.words[:1] == ["--"] else args.words
+    spelled: Callable[[str], str] = str
+    if args.bash:
+        from mdmd.cli.bash_line import read
+
+        line = read(args.bash[1], args.bash[0])
+        words, spelled = line.words[1:], line.spelled
     daemon = _Daemon(args, words)
     for each in candidates(make_parser(), words or [""], daemon.ids, daemon.request_types):
-        sys.stdout.write(f"{each}\n")
+        sys.stdout.write(f"{spelled(each)}\n")
     return 0
 
 
@@ -205,13 +223,18 @@ class _Daemon:
             commands = await remote.call("commands.catalogue")
             types.extend(each["request_type"] for each in commands)
 
-        run(self._args, verb)
+        # A password can't be asked for in the middle of a line.
+        if not self._args.server or self._args.identity or os.environ.get("MDMD_PASSWORD"):
+            run(self._args, verb)
         return found
 
 
 def _with_place(args: argparse.Namespace, words: list[str]) -> argparse.Namespace:
     """Ask the daemon that the line being typed is about."""
-    for option in ("state", "config"):
-        if f"--{option}" in words[:-1]:
-            setattr(args, option, words[words.index(f"--{option}") + 1])
+    for option in ("state", "config", "server", "user", "identity", "ca"):
+        for word, following in pairwise(words):
+            if word == f"--{option}":
+                setattr(args, option, following)
+            elif word.startswith(f"--{option}="):
+                setattr(args, option, word.partition("=")[2])
     return args
