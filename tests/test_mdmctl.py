@@ -1,5 +1,6 @@
 """mdmctl: as a person types it, against a daemon's operators' door in a process of its own."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.cli import show
+from mdmd.cli.main import make_parser
 from tests.opshelp import MAC, PHONE, scratch, write_operators
 
 ROOT = Path(__file__).parent.parent
@@ -349,6 +352,24 @@ class NoDaemonTests(SynchronousTestCase):
         self.assertLess(spent, 0.3)
         for word in ("devices", "send", "results", "5 a device answered"):
             self.assertIn(word, done.stdout)
+
+    def test_every_help_helps(self) -> None:
+        """Each verb says what it does, and what each of its arguments and options is."""
+        for path, parser in self.parsers(make_parser(), "mdmctl"):
+            self.assertTrue(parser.description, path)
+            for action in parser._actions:
+                self.assertTrue(action.help or action.choices, f"{path}: {action.dest}")
+            parser.format_help()
+
+    def parsers(
+        self, parser: argparse.ArgumentParser, path: str
+    ) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+        """Walk over all verbs and what is below them."""
+        yield path, parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for name, each in action.choices.items():
+                    yield from self.parsers(each, f"{path} {name}")
 
 
 class TableTests(SynchronousTestCase):

@@ -17,7 +17,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     events.add_argument("--device", metavar="ID", default="", help="of this device only")
     events.add_argument("--follow", action="store_true", help="and go on as they come")
     events.set_defaults(run=_events)
-    audit = subparsers.add_parser("audit", help="list what operators did, oldest first")
+    audit = subparsers.add_parser(
+        "audit",
+        help="list what operators did, the last of it oldest first; newest first with --json",
+    )
     audit.add_argument("--before", metavar="ENTRY", default="+", help="end before this entry's id")
     audit.add_argument("--limit", metavar="N", type=int, default=100)
     audit.set_defaults(run=_audit)

@@ -51,6 +51,25 @@ GROUPS = (
     "completion",
 )
 
+# What an argument is that says nothing of itself, by its metavar.
+_MEANING = {
+    "ID": "an enrollment id or a serial number",
+    "N": "so many at most",
+    "FILE": "where it is, or goes to",
+    "NAME": "what it is called",
+    "IDENTIFIER|FILE": "the profile's PayloadIdentifier, or the profile itself",
+    "LETTER": "begin after this one",
+    "PEM": "a file in PEM",
+    "RequestType": "such as DeviceInformation; mdmctl commands lists them",
+    "TOKEN": "what mdmctl app list calls it",
+    "[nanomdm|micromdm] PATH": "an export of mdmd's, or the other server's data",
+    "action": "when it is done",
+    "priority": "where in the queue; default: as the catalogue says",
+    "role": "how far they reach",
+    "shell": "which one is used",
+    "what": "which of these",
+}
+
 _DEFAULTS = {
     "state": None,
     "config": None,
@@ -94,6 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name in GROUPS:
         import_module(f"mdmd.cli.{name}").add_parser(subparsers)
     _add_common(parser)
+    _explain(parser)
     return parser
 
 
@@ -134,6 +154,19 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         if isinstance(action, argparse._SubParsersAction):
             for each in dict.fromkeys(action.choices.values()):
                 _add_common(each)
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    """Let the help of each verb say what it does, and what each argument is."""
+    for action in parser._actions:
+        if not action.help:
+            action.help = _MEANING.get(str(action.metavar or action.dest))
+        if isinstance(action, argparse._SubParsersAction):
+            does = {each.dest: each.help or "" for each in action._choices_actions}
+            for name, each in action.choices.items():
+                text = does.get(name, "")
+                each.description = each.description or f"{text[:1].upper()}{text[1:]}."
+                _explain(each)
 
 
 def socket_path(args: argparse.Namespace) -> Path:

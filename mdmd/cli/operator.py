@@ -93,12 +93,15 @@ def _ask(stdin: bool) -> str:
     if stdin:
         password = sys.stdin.readline().rstrip("\n")
     else:
-        from getpass import getpass
+        import warnings
+        from getpass import GetPassWarning, getpass
 
         try:
-            password = getpass("New password: ")
-            again = getpass("Again: ")
-        except EOFError:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", GetPassWarning)  # it would be seen on a screen
+                password = getpass("New password: ")
+                again = getpass("Again: ")
+        except (EOFError, GetPassWarning):
             raise BadRequest("no terminal to ask on; --stdin reads the password") from None
         if again != password:
             raise BadRequest("the two are not the same")
