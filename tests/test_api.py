@@ -759,6 +759,20 @@ class AuditTests(APITests):
         self.assertTrue(entry.source.startswith("api "))
         self.assertEqual((entry.facts["command_uuid"], entry.outcome), ("C-1", "ok"))
 
+    def test_what_was_refused_is_not_ok(self) -> None:
+        """Nor what was refused for some; a queued command whose push failed is queued."""
+        no, unpushed = TargetReply(command_error="no"), TargetReply(push_error="no")
+        for status, uuid, outcome, refused in (
+            ({"U-1": no}, "C-1", "refused", "1 of 1: U-1"),
+            ({"U-1": TargetReply(), "U-2": no}, "C-1", "partly", "1 of 2: U-2"),
+            ({"U-1": unpushed}, "C-1", "ok", None),
+            ({"U-1": unpushed}, "", "refused", "1 of 1: U-1"),
+        ):
+            self.enqueuer.gives = EnqueueReply(status, command_uuid=uuid)
+            self.ask("PUT", "/v1/enqueue/U-1,U-2", COMMAND)
+            entry = self.audit.entries[-1]
+            self.assertEqual((entry.outcome, entry.facts.get("refused")), (outcome, refused), uuid)
+
     def test_reads_of_messages_are_audited(self) -> None:
         """Reports and check-ins as they came may have secrets in them; one entry a request."""
         self.ask("GET", "/v1/results/U-1")

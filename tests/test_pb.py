@@ -19,7 +19,7 @@ from mdmd.cli.roads import connect
 from mdmd.errors import BadRequest, MdmdError, NotAllowed, NotHere, TooLarge
 from mdmd.ops import broker
 from mdmd.ops.blobs import Blobs, Budget
-from mdmd.ops.method import Caller
+from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
 from mdmd.ops.pb import make_pb
 from mdmd.ops.perspective import Perspective
@@ -404,6 +404,32 @@ class RoleTests(SynchronousTestCase):
         self.allowed(Role.ADMIN, "events.raw", {"limit": 1})
         entry = self.desk.audit.entries[-1]
         self.assertEqual((entry.enrollments, entry.facts["messages"]), ((MAC,), "1"))
+
+    def test_the_audit_says_what_was_refused(self) -> None:
+        """A call that did nothing is not "ok", and one that did half of it says so."""
+        refused, unpushed, done = {"command_error": "no"}, {"push_error": "no"}, {"id": MAC}
+        for status, uuid, outcome, told in (
+            ({"A": refused}, "U", "refused", "1 of 1: A"),
+            ({"A": unpushed}, "", "refused", "1 of 1: A"),
+            ({"A": unpushed}, "U", "ok", None),  # it is queued all the same
+            ({"A": refused, "B": done, "C": refused}, "U", "partly", "2 of 3: A, C"),
+            ({"A": done}, "U", "ok", None),
+        ):
+
+            class Acts(Subject):
+                name = "acts"
+                answer = {"status": status, "command_uuid": uuid}  # noqa: RUF012
+
+                @method(Role.OPERATOR, audit=())
+                async def act(self, caller: Caller) -> Wire:
+                    """Act."""
+                    return self.answer
+
+            acts = Perspective(self.desk, [Acts])
+            caller = Caller("boss", Role.ADMIN, "unix uid 1")
+            self.successResultOf(Deferred.fromCoroutine(acts.call(caller, "acts.act")))
+            entry = self.desk.audit.entries[-1]
+            self.assertEqual((entry.outcome, entry.facts.get("refused")), (outcome, told), status)
 
     def test_the_audit_has_no_keys_of_commands(self) -> None:
         """A PIN in a command's keys is not in the audit."""

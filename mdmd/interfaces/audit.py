@@ -1,9 +1,11 @@
 """The record of what operators did."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import attrs
+
+_NOTED = 500  # characters
 
 
 @attrs.frozen
@@ -27,6 +29,18 @@ def on_some(enrollments: Iterable[str], most: int = 20) -> tuple[tuple[str, ...]
     """
     every = tuple(dict.fromkeys(each for each in enrollments if each))
     return every[:most], {} if len(every) <= most else {"enrollments": str(len(every))}
+
+
+def on_refused(refused: Sequence[str], among: int) -> tuple[str, dict[str, str]]:
+    """
+    Say how an act ended that some of its enrollments may have refused.
+
+    :return: the outcome, and what to note of those.
+    """
+    if not refused:
+        return "ok", {}
+    note = {"refused": f"{len(refused)} of {among}: {', '.join(refused)}"[:_NOTED]}
+    return "refused" if len(refused) == among else "partly", note
 
 
 class IAudit(Protocol):

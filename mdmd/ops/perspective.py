@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from mdmd.errors import BadRequest, InternalError, MdmdError, NotAllowed
-from mdmd.interfaces.audit import AuditEntry
+from mdmd.interfaces.audit import AuditEntry, on_refused
 from mdmd.ops.desk import Desk
 from mdmd.ops.method import Caller, Declared, Method, Subject, Wire
 from mdmd.ops.subjects.apps import Apps
@@ -106,7 +106,7 @@ class Perspective:
             await self._audit(caller, method, arguments, "InternalError")
             raise InternalError("mdmd failed here; its log says how") from None
         # Before the answer goes out: no secret is read without a trace.
-        await self._audit(caller, method, arguments, "ok")
+        await self._audit(caller, method, arguments, _outcome(caller, answer))
         return answer
 
     async def _audit(
@@ -142,6 +142,23 @@ def _methods(subject: Subject) -> dict[str, Method]:
                 inspect.getdoc(function) or "",
             )
     return found
+
+
+def _outcome(caller: Caller, answer: Wire) -> str:
+    """Say how a call went that may have gone well for some enrollments only; note for which not."""
+    status = answer.get("status") if isinstance(answer, dict) else None
+    if not isinstance(status, dict) or not status:
+        return "ok"
+    sent = bool(answer.get("command_uuid"))  # not only a push
+    refused = [
+        name
+        for name, told in status.items()
+        if "command_error" in told
+        or ("push_error" in told and not sent and "command_uuid" not in told)
+    ]
+    outcome, note = on_refused(refused, len(status))
+    caller.noted.update(note)
+    return outcome
 
 
 # -- arguments -----------------------------------------------------------------------

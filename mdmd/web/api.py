@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol, cast
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
@@ -23,7 +24,7 @@ from mdmd.flow.enqueue import Reply
 from mdmd.flow.migrate import Migration
 from mdmd.flow.pushcert import install
 from mdmd.flow.send import How, Sent
-from mdmd.interfaces.audit import IAudit, IRefusals
+from mdmd.interfaces.audit import IAudit, IRefusals, on_refused
 from mdmd.interfaces.fleet import Event, IFleet, Policy
 from mdmd.interfaces.push import IPushCertificates
 from mdmd.interfaces.webhooks import IFeed
@@ -133,7 +134,16 @@ class Api:
         return await self._told(self._enqueuer.enqueue(command, call.ids, push=push))
 
     async def _told(self, reply: Awaitable[Reply]) -> Answer:
-        return await spell_reply(await reply, self._clock)
+        replied = await reply
+        answer = await spell_reply(replied, self._clock)
+        # Queued is queued, whatever became of the push.
+        refused = [
+            id
+            for id, each in replied.status.items()
+            if each.command_error or (each.push_error and not replied.command_uuid)
+        ]
+        outcome, told = on_refused(refused, len(replied.status))
+        return attrs.evolve(answer, outcome=outcome, told={**answer.told, **told})
 
     async def _strictly(self, command: Command, ids: list[str], push: bool) -> Reply:
         """Queue what the catalogue has nothing against, for each id by itself."""

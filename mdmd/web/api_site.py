@@ -181,7 +181,7 @@ class ApiLeaf:
                 await self._write(route, call, request, type(error).__name__, {})
             raise
         if route.act:
-            await self._write(route, call, request, "ok", answer.told)
+            await self._write(route, call, request, answer.outcome, answer.told)
         elif call.noted.is_secret:
             # Before the answer goes out: no secret is read without a trace.
             await self._write(route, call, request, "ok", call.noted.facts)

@@ -83,6 +83,7 @@ class Answer:
     What goes back. ``content_type`` may be empty only if ``body`` is.
 
     :ivar told: what an audit may say of it.
+    :ivar outcome: how the audit says that it went.
     """
 
     body: bytes = attrs.field(default=b"", repr=False)
@@ -90,6 +91,7 @@ class Answer:
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
     told: Mapping[str, str] = attrs.field(factory=dict)
+    outcome: str = "ok"
 
 
 class Refusal(Exception):
