@@ -91,6 +91,18 @@ class MistakeTests(SynchronousTestCase):
         self.refused("os<18)", "'and' or 'or' is needed before )", 5)
         self.refused("name='Front", "quote is never closed", 5)
         self.refused("serail=1", "there is no field serail (did you mean serial?)", 0)
+
+    def test_a_slip_of_capitals(self) -> None:
+        """It is no field that nobody has, or its denial would mean the whole fleet."""
+        for slip, meant in (
+            ("Supervised", "supervised"), ("OS", "os"), ("OSversion", "OSVersion"),
+            ("isSupervised", "IsSupervised"),
+        ):  # fmt: skip
+            text = f"there is no field {slip} (did you mean {meant}?)"
+            self.refused(f"not {slip}", text, 4)
+            self.refused(f"{slip}!=18", text, 0)
+        for text in ("Model~iPad", "model~iPad", "NewInJune=1", "IsSupervised"):
+            parse(text)
         self.refused("os<18 and 'name'=1", "name of a field", 10)
         self.refused("os=(1)", "a value is needed", 3)
         self.refused("os<x", "os < takes a version such as 18.1, not x", 3)

@@ -13,13 +13,14 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, NoReturn, Protocol
 
 import attrs
 
 from mdmd.errors import BadRequest
 from mdmd.mdm.catalogue.facts import parse_version
-from mdmd.mdm.catalogue.load import nearest
+from mdmd.mdm.catalogue.load import nearest, need
 
 MAX_LENGTH = 1_000  # characters
 MAX_DEPTH = 20  # brackets and nots inside one another
@@ -130,8 +131,30 @@ FIELDS = {
 
 
 def is_field(name: str) -> bool:
-    """Say whether there is a field of this name: one of FIELDS, or one that may be Apple's."""
-    return name in FIELDS or name[0].isupper() or name.startswith("iTunes")
+    """
+    Say whether there is a field of this name: one of FIELDS, or one that may be Apple's.
+
+    Nobody knows all of Apple's; but one that differs from a known name by its
+    capitals only is a slip, and ``not Supervised`` would mean the whole fleet.
+    """
+    known = _by_fold().get(name.casefold(), {name})
+    return name in known and (name in FIELDS or name[0].isupper() or name.startswith("iTunes"))
+
+
+def _meant(name: str) -> str:
+    known = _by_fold().get(name.casefold())
+    return nearest(name, sorted(known or FIELDS))
+
+
+@cache
+def _by_fold() -> dict[str, set[str]]:
+    """Give the names that are known, ours and Apple's, by how they are in small letters."""
+    asked = need("DeviceInformation").keys["Queries"].of
+    assert asked is not None
+    found: dict[str, set[str]] = {}
+    for name in (*FIELDS, *map(str, asked.values or ())):
+        found.setdefault(name.casefold(), set()).add(name)
+    return found
 
 
 def parse(text: str) -> Condition:
@@ -237,7 +260,7 @@ class _Parser:
         if token.kind != "word" or self._is_reserved() or not _NAME.fullmatch(token.text):
             self._fail(f"the name of a field is needed, not {token}")
         if not is_field(token.text):
-            self._fail(f"there is no field {token}{nearest(token.text, sorted(FIELDS))}")
+            self._fail(f"there is no field {token}{_meant(token.text)}")
         return self._next().text
 
     def _is_reserved(self) -> bool:
