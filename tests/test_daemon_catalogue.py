@@ -161,6 +161,9 @@ class CatalogueDaemonTests(DaemonCase):
         self.assertEqual(mac.connect()[1], put_back["uuid"])
         self.daemon.mdmctl("queue", mac.udid, "--requeue", put_back["uuid"])
         self.assertNotIn(mac.connect()[1], ("", put_back["uuid"]))
+        self.daemon.mdmctl("send", mac.udid, "SecurityInfo")
+        cleared = self.daemon.mdmctl("queue", mac.udid, "--clear").stdout
+        self.assertEqual(cleared, "2 taken out; the device may have 1 of them already\n")
 
     def test_the_name_of_what_was_queued(self) -> None:
         """A phone takes no PIN, so it has a lock of its own: that is named; of none no name."""

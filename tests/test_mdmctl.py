@@ -127,7 +127,7 @@ class VerbTests(CommandLine):
         self.assertEqual([each["uuid"] for each in self.data("queue", MAC)], ["C-1", "C-2"])
         self.assertIn("never sent", self.mdmctl("queue", MAC, "--cancel", "C-1").stdout)
         self.mdmctl("queue", MAC, "--cancel", "C-1", status=1)
-        self.assertEqual(self.data("queue", MAC, "--clear"), {"cleared": 1})
+        self.assertEqual(self.data("queue", MAC, "--clear"), {"cleared": 1, "sent": 0})
 
     def test_push_status_events(self) -> None:
         """The rest of what an operator looks at."""

@@ -44,8 +44,12 @@ def _queue(args: argparse.Namespace) -> int:
             text = f"{new['request_type']} is now {new['uuid']}{sent}"
             show.as_json(new) if json else show.out(text)
         elif args.clear:
+            waiting = await remote.call("queue.show", id=args.id)
+            had = sum(1 for each in waiting if each["attempts"])
             count = await remote.call("queue.clear", id=args.id)
-            show.as_json({"cleared": count}) if json else show.out(f"{count} taken out")
+            sent = f"; the device may have {had} of them already" if had else ""
+            told = {"cleared": count, "sent": had}
+            show.as_json(told) if json else show.out(f"{count} taken out{sent}")
         else:
             found = await remote.call("queue.show", id=args.id)
             show.as_json(found) if json else _print_queue(found)
