@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.errors import BadMessage, Conflict, NotHere
+from mdmd.ops.manhole.look import Tree
 from mdmd.ops.manhole.names import Device, Devices
 from tests.opshelp import make_desk
 
@@ -76,3 +77,13 @@ class ByNameTests(SynchronousTestCase):
     def test_nobody(self) -> None:
         """Once everything was looked at."""
         self.failureResultOf(self.one("Mac", ["x"] * 5), NotHere)
+
+
+class LookTests(SynchronousTestCase):
+    """How an answer looks."""
+
+    def test_a_large_value_is_counted(self) -> None:
+        """A report of 20 MB fits the terminal; the value itself is still there."""
+        answer = Tree({"Certificate": b"x" * 15_000_000, "Serial": b"12"})
+        self.assertEqual(repr(answer), "Certificate: <15,000,000 bytes>\nSerial: b'12'")
+        self.assertEqual(len(answer["Certificate"]), 15_000_000)

@@ -8,6 +8,8 @@ from typing import Any
 _GAP = "  "
 _WIDEST = 44  # characters of one column
 
+_WHOLE = 1000  # bytes of a value that are shown; more are only counted
+
 
 def clean(value: object) -> str:
     """Make a value of somebody else's safe to show on one line of a terminal."""
@@ -61,8 +63,14 @@ def _branches(value: Any, indent: str) -> list[str]:
         if isinstance(each, dict | list) and each:
             lines += [head, *_branches(each, f"{indent}  ")]
         else:
-            lines.append(f"{head} {clean(each) if isinstance(each, str) else repr(each)}")
+            lines.append(f"{head} {_leaf(each)}")
     return lines
+
+
+def _leaf(value: Any) -> str:
+    if isinstance(value, bytes) and len(value) > _WHOLE:
+        return f"<{len(value):,} bytes>"
+    return clean(value) if isinstance(value, str) else repr(value)
 
 
 def age(milliseconds: int | None) -> str:
