@@ -323,6 +323,15 @@ class CheckTests(SendCase):
             "needs the access right AllowDeviceErase (8)", sent.reply.status["C01"].command_error
         )
 
+    async def test_none_is_no_number_of_attempts(self) -> None:
+        """It would be set aside before it was ever sent, and push out one that waits."""
+        await self.device().enroll(ProductName="Mac14,7")
+        await self.send("SecurityInfo", [udid(1)])
+        for number in (0, -1):
+            with self.assertRaisesRegex(BadRequest, "max_attempts is at least 1"):
+                await self.send("SecurityInfo", [udid(1)], How(max_attempts=number))
+        self.assertEqual(len(await self.waiting(self.device())), 1)
+
 
 class DamagedTests(SendCase):
     """What is damaged in the store of one device is that device's own failure."""

@@ -83,6 +83,8 @@ class Sender:
         :raises Conflict: the CommandUUID is known with another body.
         """
         keys = keys_of(command)
+        if how.max_attempts is not None and how.max_attempts < 1:
+            raise BadRequest("max_attempts is at least 1: with none it would never be sent")
         if not how.force:
             form = check_form(command.request_type, keys)
             if form.faults:
