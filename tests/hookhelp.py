@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
@@ -48,6 +49,43 @@ def babble(request: Request, _: dict[str, Any]) -> object:
 
     more()
     return NOT_DONE_YET
+
+
+class Rude(Protocol):
+    """
+    A target that says one thing over and over to whoever asks, as long as somebody listens.
+
+    :ivar begin: what it says first.
+    :ivar again: what it then repeats; b"": nothing, and it waits.
+    """
+
+    begin = b"HTTP/1.1 200 OK\r\n"
+    again = b"X-More: " + b"y" * 1000 + b"\r\n"
+    said = 0  # bytes
+
+    def dataReceived(self, data: bytes) -> None:
+        """Begin, once."""
+        if not self.said:
+            self._say(self.begin)
+            if self.again:
+                self.transport.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:
+        """Go on."""
+        self._say(self.again * 50)
+
+    def stopProducing(self) -> None:
+        """Nobody listens any more."""
+
+    def _say(self, words: bytes) -> None:
+        Rude.said += len(words)
+        self.transport.write(words)
+
+    @classmethod
+    def listen(cls) -> Any:
+        """Open a port."""
+        cls.said = 0
+        return reactor.listenTCP(0, Factory.forProtocol(cls), interface="127.0.0.1")
 
 
 def dawdle(request: Request, _: dict[str, Any]) -> object:

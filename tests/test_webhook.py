@@ -7,6 +7,7 @@ from twisted.internet import reactor
 from twisted.internet import ssl as twisted_ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.web.server import Site
 
 from mdmd.errors import BadRequest, NotHere
 from mdmd.pki.authority import CertificateAuthority
@@ -16,8 +17,8 @@ from mdmd.store.store import Store
 from mdmd.webhook.message import signature
 from mdmd.webhook.target import Target
 from mdmd.webhook.webhooks import Webhooks
+from tests.hookhelp import Rude, answer, babble, dawdle, hang_up, later, silence
 from tests.hookhelp import Target as Receiver
-from tests.hookhelp import answer, babble, dawdle, hang_up, later, silence
 from tests.storecase import SEALER, StoreCase
 from tests.storehelp import REDIS
 
@@ -172,6 +173,29 @@ class DeliveryTests(HookCase):
             self.assertEqual((await hooks.standings())[0].trouble, "")
             self.assertEqual(len(self.receiver.asked), asked + 1)
 
+    async def rude(self, begin: bytes, again: bytes) -> str:
+        """Say what becomes of a delivery to a target with such an answer."""
+        port = type("Port", (Rude,), {"begin": begin, "again": again}).listen()
+        self.addCleanup(port.stopListening)
+        url = f"http://127.0.0.1:{port.getHost().port}/"
+        hooks = await self.daemon(url=url, timeout=60, name=f"t{port.getHost().port}")
+        return await hooks.test(f"t{port.getHost().port}")
+
+    async def test_endless_headers(self) -> None:
+        """An answer that never gets to its body is cut too, long before it is a burden."""
+        ok = b"HTTP/1.1 200 OK\r\n"
+        for begin, again in (
+            (ok, Rude.again),
+            (ok + b"X-More: ", b"y" * 1000),
+            (b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n" * 40),
+        ):
+            self.assertNotEqual(await self.rude(begin, again), "")
+            self.assertLess(Rude.said, 20 << 20)
+
+    async def test_no_http(self) -> None:
+        """What is no HTTP at all is said in words."""
+        self.assertEqual(await self.rude(b"SSH-2.0-mdmd\r\n", b""), "what it answers is not HTTP")
+
     async def test_counted(self) -> None:
         """Each delivery is counted by what came of it; the oldest event that waits is known."""
         hooks = await self.daemon()
@@ -325,7 +349,18 @@ class TLSTests(HookCase):
         hooks = await self.daemon("d2", url=f"https://127.0.0.1:{port}/", roots=ca)
         self.assertNotEqual(await hooks.test("t"), "")
         hooks = await self.daemon("d3", url=f"https://localhost:{port}/")
-        self.assertIn("certificate verify failed", await hooks.test("t"))
+        self.assertEqual(await hooks.test("t"), "TLS failed: certificate verify failed")
+
+    async def test_ipv6(self) -> None:
+        """A target may be named by its IPv6 address; a private one is refused like any other."""
+        port = reactor.listenTCP(0, Site(self.receiver), interface="::1")
+        self.addCleanup(port.stopListening)
+        url = f"http://[::1]:{port.getHost().port}/hook"
+        hooks = await self.daemon(url=url)
+        self.assertEqual(await hooks.test("t"), "")
+        self.assertEqual(self.receiver.got[0]["topic"], "mdmd.Test")
+        hooks = await self.daemon("d2", url=url, private=False)
+        self.assertIn("private = yes", await hooks.test("t"))
 
     async def test_private_addresses(self) -> None:
         """A name that stands for loopback is refused unless the target may be private."""

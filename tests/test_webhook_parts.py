@@ -122,6 +122,16 @@ class AddressTests(SynchronousTestCase):
         for each in ("8.8.8.8", "17.253.144.10", "2620:149:af0::10", "::ffff:8.8.8.8"):
             self.assertTrue(is_public(each), each)
 
+    def test_within_another(self) -> None:
+        """An IPv6 address that leads to a private IPv4 one is no way round."""
+        for each in (
+            *("::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b:1::a00:1"),
+            *("2002:7f00:1::", "2002:c0a8:101::5", "fec0::1", "192.88.99.1", "3fff::1", "5f00::1"),
+        ):
+            self.assertFalse(is_public(each), each)
+        for each in ("64:ff9b::8.8.8.8", "2002:808:808::1"):
+            self.assertTrue(is_public(each), each)
+
 
 class LanesTests(SynchronousTestCase):
     """Order within an enrollment, no waiting between them."""

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import attrs
+from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseNeverReceived
 from twisted.web.http import stringToDatetime
 from twisted.web.iweb import IAgent
 
@@ -21,7 +21,7 @@ from mdmd.webhook.target import Target
 
 log = Logger()
 
-ANSWER_LIMIT = 64 * 1024  # bytes of an answer that are taken before the connection is cut
+BODY_LIMIT = 64 * 1024  # bytes of an answer's body that are taken before the connection is cut
 LONGEST_WAIT = 86400.0  # seconds; a Retry-After beyond that is not believed
 
 
@@ -43,6 +43,13 @@ class Outcome:
         return not self.reason
 
 
+class _Url(EncodedURL):
+    """A URL as it is: hyperlink takes the IPv6 address in one for a name, and refuses it."""
+
+    def to_uri(self) -> Self:
+        return self
+
+
 class Post:
     """
     Delivers to one target.
@@ -55,6 +62,7 @@ class Post:
         self._target = target
         agent, self._pool = make_agent(reactor, target)
         self._client = HTTPClient(cast(IAgent, agent))
+        self._url = _Url.from_text(target.url)
         self._agent_name = f"mdmd/{version}"
 
     async def close(self) -> None:
@@ -89,7 +97,7 @@ class Post:
 
     async def _post(self, body: bytes, headers: dict[bytes | str, bytes | str]) -> Outcome:
         response = await self._client.post(
-            self._target.url, data=body, headers=headers, allow_redirects=False, unbuffered=True
+            self._url, data=body, headers=headers, allow_redirects=False, unbuffered=True
         )
         asked = response.headers.getRawHeaders("Retry-After", [""])[0]
         outcome = _read(response.code, retry_after(asked, self._reactor.seconds()))
@@ -143,7 +151,7 @@ class _Drain(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._size += len(data)
-        if self._size > ANSWER_LIMIT:
+        if self._size > BODY_LIMIT:
             self.cut()
 
     def cut(self) -> None:
@@ -158,8 +166,11 @@ class _Drain(Protocol):
 
 def explain(error: Exception) -> str:
     """Say in words why a target could not be reached."""
-    if isinstance(error, ResponseNeverReceived) and error.reasons:
-        error = error.reasons[0].value
+    # Twisted wraps what happened, and does so once more while a request is being written.
+    while reasons := getattr(error, "reasons", None):
+        error = reasons[0].value
+    if type(error).__name__ == "ParseError":
+        return "what it answers is not HTTP"
     text = str(error).rstrip(".")
     words: Callable[[Any], str] = lambda e: ", ".join(p[2] for p in e.args[0])  # noqa: E731
     if type(error).__name__ == "Error" and error.args and isinstance(error.args[0], list):

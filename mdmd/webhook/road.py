@@ -1,6 +1,7 @@
 """The road to a target: addresses that are allowed, and TLS that is verified."""
 
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from cryptography import x509
@@ -12,6 +13,8 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, w
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IResolutionReceiver, IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
@@ -19,17 +22,45 @@ from zope.interface import implementer
 from mdmd.errors import BadCertificate
 from mdmd.webhook.target import Target
 
+ANSWER_LIMIT = 128 * 1024  # bytes of an answer, headers and all, that are taken
+
+# Where an IPv6 address has an IPv4 address in it that it may lead to, and how many bits come
+# after that. Source: RFC 4291 (compatible, mapped), RFC 7915, RFC 6052, RFC 3056.
+_CARRIERS = (
+    (ip_network("::/96"), 0),
+    (ip_network("::ffff:0:0/96"), 0),
+    (ip_network("::ffff:0:0:0/96"), 0),
+    (ip_network("64:ff9b::/96"), 0),
+    (ip_network("2002::/16"), 80),
+)
+# Not the Internet's, though some versions of Python take them for it: site-local (RFC 3879),
+# translation within a network (RFC 8215), 6to4 relays (RFC 7526), documentation (RFC 9637),
+# segment routing (RFC 9602).
+_NEVER = tuple(
+    map(
+        ip_network,
+        ("fec0::/10", "64:ff9b:1::/48", "192.88.99.0/24", "3fff::/20", "5f00::/16"),
+    )
+)
+
 
 class NotAllowedThere(Exception):
     """The target's name stands for an address that it may not have."""
 
 
 def is_public(text: str) -> bool:
-    """Say whether an IP address is one of the Internet's."""
-    address = ip_address(text.partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_global and not address.is_multicast
+    """Say whether an IP address is one of the Internet's; so must be one that is within it."""
+    address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
+    if isinstance(address, IPv6Address):
+        for network, after in _CARRIERS:
+            if address in network:
+                address = IPv4Address(int(address) >> after & 0xFFFFFFFF)
+                break
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not any(address in each for each in _NEVER)
+    )
 
 
 def make_agent(reactor: Any, target: Target) -> tuple[Agent, HTTPConnectionPool]:
@@ -72,10 +103,60 @@ class _Endpoints:
 
     def endpointForURI(self, uri: Any) -> Any:
         host = uri.host.decode("ascii")
-        plain: Any = _Guarded(self._reactor, host, uri.port, self._target)
-        if uri.scheme == b"http":
-            return plain
-        return wrapClientTLS(optionsForClientTLS(host, trustRoot=self._roots), plain)
+        road: Any = _Guarded(self._reactor, host, uri.port, self._target)
+        if uri.scheme != b"http":
+            road = wrapClientTLS(optionsForClientTLS(host, trustRoot=self._roots), road)
+        return _Bounded(road)
+
+
+class AnswerTooLong(Exception):
+    """The target's answer has no end."""
+
+
+class _Counted(ProtocolWrapper):
+    """One connection: what comes between two requests of ours is an answer, and has a limit."""
+
+    _size = 0
+    _over = False
+
+    def write(self, data: bytes) -> None:
+        self._size = 0
+        super().write(data)  # type: ignore[no-untyped-call]
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self._size = 0
+        super().writeSequence(data)  # type: ignore[no-untyped-call]
+
+    def dataReceived(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size <= ANSWER_LIMIT:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+        elif not self._over:
+            self._over = True
+            self.abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        if self._over:
+            reason = Failure(AnswerTooLong("the answer has no end"))  # type: ignore[no-untyped-call]
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
+class _CountedFactory(WrappingFactory):
+    protocol = _Counted
+    noisy = False
+
+
+@implementer(IStreamClientEndpoint)
+class _Bounded:
+    """Limits answers: Twisted takes as many headers as a target sends."""
+
+    def __init__(self, road: Any) -> None:
+        self._road = road
+
+    def connect(self, factory: Any) -> "Deferred[Any]":
+        wrapped = _CountedFactory(factory)  # type: ignore[no-untyped-call]
+        done: Deferred[Any] = self._road.connect(wrapped)
+        return done.addCallback(lambda counted: counted.wrappedProtocol)
 
 
 @implementer(IStreamClientEndpoint)
