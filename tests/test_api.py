@@ -393,6 +393,27 @@ class EnqueueTests(APITests):
         self.ask("PUT", "/v1/enqueue/U-1?nopush=0", COMMAND)
         self.assertEqual([push for _, _, push in self.enqueuer.asked], [False, True])
 
+    def test_nothing_to_do(self) -> None:
+        """Neither a command nor a push: 500 and a command_error, as NanoMDM answers."""
+        status, told = self.ask("PUT", "/v1/enqueue/U-1?nopush=1")
+        self.assertEqual((status, sorted(told)), (500, ["command_error", "no_push"]))
+        self.assertEqual(self.enqueuer.asked, [])
+
+    def test_too_large(self) -> None:
+        """What is refused before it is read is refused in JSON like all else."""
+        for asked in (
+            b"PUT /v1/enqueue/a HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n",
+            b"GET /" + b"x" * (1 << 20) + b" HTTP/1.1\r\n\r\n",
+            b"what?\r\n\r\n",
+        ):
+            wire = Wire(self.site)
+            wire.send(asked)
+            (reply,) = wire.replies()
+            wire.lose()
+            self.assertEqual(reply.status, 400)
+            self.assertEqual(reply.headers["content-type"], "application/json; charset=utf-8")
+            self.assertEqual(list(json.loads(reply.body)), ["error"])
+
     def test_empty_body_pushes(self) -> None:
         """NanoMDM's way to push."""
         self.ask("PUT", "/v1/enqueue/U-1")
@@ -608,6 +629,11 @@ class ManyIdsTests(APITests):
             self.enqueuer.asked, [("push", ["a/b", "100%", "x y", "\N{SNOWMAN}", ".."])]
         )
 
+    def test_a_bad_one_fails_no_other(self) -> None:
+        """What is no UTF-8, and a slash that was not escaped, are each in an id of their own."""
+        self.ask("PUT", "/v1/push/U-1,%ff%E2%98,a/b/,U-2")
+        self.assertEqual(self.enqueuer.asked, [("push", ["U-1", "%FF%E2%98", "a/b/", "U-2"])])
+
 
 class StrictTests(APITests):
     def test_strict(self) -> None:
@@ -720,6 +746,8 @@ class WaitingTests(APITests):
         """By topic and enrollment; what does not fit is passed over while waiting too."""
         self.fleet.stream += [event(3, "mdm.CheckOut"), event(4, "mdm.Connect", "U-2")]
         wire = self.begin("/v1/events?topic=mdm.CheckOut,mdm.TokenUpdate")
+        self.assertEqual(self.told(wire), (["3-0"], "4-0"))
+        wire = self.begin("/v1/events?topic=mdm.Check*")
         self.assertEqual(self.told(wire), (["3-0"], "4-0"))
         self.assertEqual(self.told(self.begin("/v1/events?enrollment=U-2")), (["4-0"], "4-0"))
         wire = self.begin("/v1/events?topic=mdm.CheckOut&after=3-0&wait=5")

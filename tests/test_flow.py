@@ -247,7 +247,10 @@ class EnqueueTests(Stories):
         self.assertEqual((reply.command_uuid, reply.request_type), ("U1", "DeviceInformation"))
 
     def test_no_push(self) -> None:
-        """Queued, and left for whoever connects by itself."""
+        """Queued, and left for whoever connects by itself; to be disabled is no error then."""
+        off = self.told(self.story.enqueue(self.command, ["OFF", "NOBODY"], push=False))
+        self.assertFalse(off.status["OFF"].told)
+        self.assertIn("no such enrollment", off.status["NOBODY"].command_error)
         reply = self.told(self.story.enqueue(self.command, ["A"], push=False))
         self.assertTrue(reply.no_push)
         self.assertEqual(self.waker.pushed, [])

@@ -104,6 +104,8 @@ class Enqueuer:
             targets, read = _read(part)
             status |= read
             await self._queue(command, targets, policy, status, awake)
+        if not push:  # that one is disabled was to be said of the push only
+            status = {typed: attrs.evolve(each, push_error="") for typed, each in status.items()}
         if push and len(awake) <= WAIT_FOR:
             status.update(await self._push(awake))
         self._waker.nudge()

@@ -144,6 +144,8 @@ def _parts(
         return _leaf(held, certificates.load_chain(_untangle(data)))
     if key is not data:
         return read_key(key, passphrase), certificates.load_certificate(data), ()
+    if b"-----BEGIN" in data:
+        raise BadCertificate("no PEM certificate found")
     return certificates.load_pkcs12(data, passphrase)
 
 

@@ -48,6 +48,7 @@ _ALL_RESULTS = 10_000  # more than the store keeps of one enrollment
 _LONGEST_WAIT = 60.0  # seconds
 _PAGES = 10  # looked through for a filter before the answer says how far it came
 _LINE = 1 << 20  # bytes; many ids are in one path
+_NOTHING = "nothing to do: neither a command nor a push"
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -129,6 +130,9 @@ class Api:
         """Queue the plist in the body, and push unless told not to."""
         command = decode_command(call.body) if call.body.strip() else None
         push = not call.flag("nopush")
+        if command is None and not push:  # 500 and in these words' field, as NanoMDM has it
+            reply = Reply({}, no_push=True, command_error=_NOTHING)
+            return await spell_reply(reply, self._clock)
         if command is not None and call.flag("strict"):
             return await self._told(self._strictly(command, call.ids, push))
         return await self._told(self._enqueuer.enqueue(command, call.ids, push=push))
@@ -264,7 +268,7 @@ class Api:
             found = [
                 each
                 for each in page
-                if (not topics or each.topic in topics)
+                if (not topics or _wants(topics, each.topic))
                 and (not enrollment or each.enrollment == enrollment)
             ][:limit]
             if len(found) == limit:
@@ -283,6 +287,13 @@ class Api:
         """Have Apple unlock an Activation Lock; the answer is Apple's."""
         status, content_type, body = await self._unlock(call.form())
         return Answer(body, content_type, status)
+
+
+def _wants(topics: Sequence[str], topic: str) -> bool:
+    """Say whether a topic is among those asked for; ``mdm.*`` is all that begin so."""
+    return any(
+        topic == each or (each.endswith("*") and topic.startswith(each[:-1])) for each in topics
+    )
 
 
 def _note_messages(call: Call, events: list[Event]) -> None:
@@ -362,7 +373,7 @@ def make_api(
         *(metrics, sender),
     )
     leaf = ApiLeaf(ROUTES, api, api_key, clock, Edge(clock, jitter, spell_error), audit, refusals)
-    return LimitedSite(leaf, clock, limits or Limits(body=16 << 20, line=_LINE))
+    return LimitedSite(leaf, clock, limits or Limits(body=16 << 20, line=_LINE), spell=spell_error)
 
 
 async def _ask(ping: Ping) -> bool:

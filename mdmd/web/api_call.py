@@ -22,6 +22,7 @@ _IDS = "ids"  # the part of a path that may name thousands
 _LONGEST_PART = 8192  # bytes of any other; an id with everything escaped is shorter
 _PIECE = 32 * 1024  # bytes of a list of ids that are read at a time
 _COMMA = re.compile(b",|%2[Cc]")
+_NO_TEXT = re.compile("[\udc80-\udcff]")  # what decoding could make nothing of
 _LIMIT = re.compile("[0-9]{1,6}", re.ASCII)
 _EVENT_ID = re.compile("[0-9]{1,18}(-[0-9]{1,18})?", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
@@ -136,6 +137,10 @@ class Route:
     def match(self, parts: list[bytes]) -> dict[str, bytes] | None:
         """Give the parts that vary by name, still escaped; None if this is not the path."""
         template = self.path.split("/")[1:]
+        if template[-1] == f"{{{_IDS}}}" and len(parts) > len(template):
+            # A slash in an id, and somebody did not escape it: NanoMDM takes that.
+            at = len(template) - 1
+            parts = [*parts[:at], b"/".join(parts[at:])]
         if len(template) != len(parts):
             return None
         named = {}
@@ -167,20 +172,25 @@ def read_ids(named: Mapping[str, bytes]) -> Iterator[list[str]]:
     """
     Read the ids of a path, trimmed, some at a time: a megabyte of them is no short work.
 
-    :raises NotHere: they are no UTF-8.
+    What is no UTF-8 stays escaped, and so is the id of nobody; the others are good all the same.
     """
     part, at = named.get(_IDS, b""), 0
     while at < len(part):
         comma = _COMMA.search(part, at + _PIECE)
         end, following = comma.span() if comma else (len(part), len(part))
-        ids = (each.strip() for each in _unescape(part[at:end], len(part)).split(","))
+        text = unquote_to_bytes(part[at:end]).decode("utf-8", "surrogateescape")
+        ids = (each.strip() for each in _NO_TEXT.sub(_escape, text).split(","))
         yield [each for each in ids if each]
         at = following
 
 
-def _unescape(part: bytes, longest: int = _LONGEST_PART) -> str:
+def _escape(byte: re.Match[str]) -> str:
+    return f"%{ord(byte[0]) & 0xFF:02X}"
+
+
+def _unescape(part: bytes) -> str:
     try:
-        if len(part) <= longest:
+        if len(part) <= _LONGEST_PART:
             return unquote_to_bytes(part).decode()
     except UnicodeDecodeError:
         pass

@@ -30,7 +30,7 @@ from twisted.web.http import RESPONSES, parse_qs
 from zope.interface import implementer
 
 from mdmd.web.http1 import MAX_LINE, Head, MalformedError, OversizedError, Reader
-from mdmd.web.respond import Delayed, plain, wide_event
+from mdmd.web.respond import Delayed, wide_event
 
 if TYPE_CHECKING:
     from mdmd.web.limited import LimitedSite
@@ -381,7 +381,7 @@ class Channel(TwistedProtocol):
         if self._phase is _Phase.CLOSING:
             return
         self.site.counts.bad += 1
-        body, content_type = plain(text)
+        body, content_type = self.site.spell(text)
         self.transport.write(
             b"%bContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
             % (_status_line(status), content_type.encode(), len(body), body)

@@ -9,7 +9,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from mdmd.web.channel import Channel, LimitedRequest, Limits, Renders
-from mdmd.web.respond import Clock
+from mdmd.web.respond import Clock, plain
 
 log = Logger()
 
@@ -30,6 +30,7 @@ class LimitedSite(Factory):
     A site of one resource.
 
     :param too_large: is told of an oversized body and the peer's address.
+    :param spell: an error's text to body and content type, for what is refused unread.
     :param knows: says of a request whose body is still to come whether a certificate of
         ours comes with it; its holder may send larger bodies.
     """
@@ -43,12 +44,14 @@ class LimitedSite(Factory):
         limits: Limits,
         too_large: Callable[[str], object] = lambda peer: None,
         knows: Callable[[LimitedRequest], bool] = lambda request: False,
+        spell: Callable[[str], tuple[bytes, str]] = plain,
     ) -> None:
         self.resource = resource
         self.reactor = reactor
         self.limits = limits
         self.oversized = too_large
         self.knows = knows
+        self.spell = spell
         self.channels: set[Channel] = set()
         self.most = 0  # connections at a time, since whoever looks at it set it back
         self.counts = Counts()
