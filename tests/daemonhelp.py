@@ -22,17 +22,11 @@ from mdmd.pki import scep_client
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, key_pem, load_certificate, new_csr, new_key
 from mdmd.pki.sealing import CA_KEY, Sealer
+from tests.storehelp import free_port
 
 BIN = Path(sys.executable).parent
 CHECKIN = "application/x-apple-aspen-mdm-checkin"
 TOPIC = "com.apple.mgmt.External.7faed215-0000-4618-a210-000000000000"
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for_port(port: int, seconds: float = 10.0) -> None:

@@ -119,3 +119,8 @@ class PostgreSQL(DatabaseServer):
         options = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={self.folder}")
         ready = self.folder / ".s.PGSQL.5432"
         self._start(programs / "postgres", "-D", data, *options, user=user, ready=ready)
+        asked = (programs / "pg_isready", "-q", "-h", self.folder)
+        end = time.monotonic() + 60  # the socket is there a moment before it takes logins
+        while subprocess.run(asked, check=False).returncode:
+            assert time.monotonic() < end
+            time.sleep(0.05)

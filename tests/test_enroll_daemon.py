@@ -27,8 +27,9 @@ from mdmd.sim.device import Device
 from mdmd.sim.fleet import KeyRing
 from mdmd.sim.hardware import make_hardware
 from tests.certhelp import push_pair
-from tests.daemonhelp import CHECKIN, TOPIC, HandDevice, RunningDaemon, free_port, wait_for_port
+from tests.daemonhelp import CHECKIN, TOPIC, HandDevice, RunningDaemon, wait_for_port
 from tests.plaindoor import PlainDoor
+from tests.storehelp import free_port
 from tests.test_scep_real import SCEP_HELPER, SCEPCLIENT, certmonger_session
 
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))

@@ -22,8 +22,7 @@ from mdmd.store import link as link_module
 from mdmd.store.address import read_address
 from mdmd.store.link import PARKED_LIMIT, UNAVAILABLE, Link, ScriptError
 from mdmd.store.wire import check_info
-from tests.daemonhelp import free_port
-from tests.storehelp import REDIS, VALKEY, Server, ask
+from tests.storehelp import REDIS, VALKEY, Server, ask, free_port
 
 GOOD = [
     *("redis://localhost", "redis://h:7000/3", "redis://:secret@h", "redis://u:secret@h"),

@@ -11,8 +11,9 @@ import time
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.sim.standin import make_push_certificate
-from tests.daemonhelp import CHECKIN, TOPIC, HandDevice, RunningDaemon, free_port
+from tests.daemonhelp import CHECKIN, TOPIC, HandDevice, RunningDaemon
 from tests.faults.case import store_pid
+from tests.storehelp import free_port
 
 UDID = "5EC2E700-0000-5AC1-BDB2-000000000001"
 MARK = "kept-from-the-log"  # in each secret that is text

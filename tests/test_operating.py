@@ -11,7 +11,8 @@ from unittest import SkipTest
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.pki.certificates import certificate_pem, key_pem, load_certificate
-from tests.daemonhelp import BIN, RunningDaemon, free_port
+from tests.daemonhelp import BIN, RunningDaemon
+from tests.storehelp import free_port
 
 UDID = "0A1B2C3D-0000-5AC1-BDB2-0000000000F1"
 SERIAL = "C02OPERATE1"

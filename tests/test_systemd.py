@@ -19,7 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.ops.systemd import Systemd
 from mdmd.pki.certificates import certificate_pem, fingerprint, key_pem, load_certificate
-from tests.daemonhelp import RunningDaemon, free_port
+from tests.daemonhelp import RunningDaemon
+from tests.storehelp import free_port
 
 CHECKOUT = Path(__file__).parent.parent
 UNITS = CHECKOUT / "systemd"

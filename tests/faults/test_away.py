@@ -9,10 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.daemonhelp import TOPIC, free_port
+from tests.daemonhelp import TOPIC
 from tests.faults import apnsproc
 from tests.faults.case import LONGER, FaultCase
 from tests.faults.load import Load
+from tests.storehelp import free_port
 
 AWAY = 2.0 * LONGER  # seconds; minutes for `make faults`
 BACK = 60.0 if LONGER == 1 else 180.0  # seconds until those who failed once, or often, are pushed
