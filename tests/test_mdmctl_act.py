@@ -76,6 +76,7 @@ class SendTests(CommandLine):
             (("RestartDevice", "NotifyUser=perhaps"), "NotifyUser: takes yes or no"),
             (("RestartDevice", "--expires=-1"), "'-1' is not a number of seconds"),
             (("RestartDevice", "--not-before", "inf"), "'inf' is not a number of seconds"),
+            (("RestartDevice", "--expires", "0"), "'0' is too short: it would never be sent"),
             (
                 ("InstallProfile", "Payload=@/nowhere"),
                 "Payload: /nowhere: No such file or directory",

@@ -46,7 +46,7 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say how it is sent."""
     add = parser.add_argument
     add("--priority", choices=("security", "normal", "background"), default="")
-    add("--expires", metavar="SECONDS", type=seconds, help="set it aside if not taken by then")
+    add("--expires", metavar="SECONDS", type=lifetime, help="set it aside if not taken by then")
     add("--max-attempts", metavar="N", type=int, help="set it aside after so many deliveries")
     add("--not-before", metavar="SECONDS", type=seconds, help="offer it only after so long")
     add("--no-push", action="store_true", help="leave the devices asleep")
@@ -70,6 +70,14 @@ def seconds(text: str) -> float:
         found = -1.0
     if not 0 <= found <= _CENTURY:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return found
+
+
+def lifetime(text: str) -> float:
+    """Read how long a command is good for."""
+    found = seconds(text)
+    if found < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is too short: it would never be sent")
     return found
 
 
