@@ -732,5 +732,8 @@ class MicroMDMTests(MovingCase):
         self.assertEqual(base64.b64decode(first["unlock_token"]["base64"]), b"unlock")
         self.assertEqual(own["facts"], {"SerialNumber": "C02X", "DeviceName": "Mac"})
         self.assertEqual(second["channels"][""]["record"]["enabled"], "0")
+        # Nothing says when the second one was seen: each time it is the same all the same.
+        told = self.imported(daemon, "micromdm", str(path), status=1)
+        self.assertEqual((told["new"], told["same"], told["failed"]), (0, 2, 1))
         path.write_text("not json\n")
         self.assertIn("line 1", daemon.mdmctl("import", "micromdm", str(path)).stderr)

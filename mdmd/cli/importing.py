@@ -147,17 +147,27 @@ def _identity(args: argparse.Namespace) -> list[Any] | None:
     return None
 
 
+def _written(path: str) -> int:
+    """
+    Say when a file was written, milliseconds; of what is no file, now.
+
+    It stands for times that the other server did not keep: the same file is to say the same
+    each time, or importing it twice would find everything changed.
+    """
+    file = Path(path)
+    return int((file.stat().st_mtime if file.exists() else time.time()) * 1000)
+
+
 def _source(args: argparse.Namespace, share: Share) -> Iterator[Record | Faulty]:
-    now = int(time.time() * 1000)
     match args.source:
         case ["nanomdm", path]:
             from mdmd.cli.foreign.nanomdm import read_nanomdm
 
-            return read_nanomdm(path, now)
+            return read_nanomdm(path, _written(path))
         case ["micromdm", path]:
             from mdmd.cli.foreign.micromdm import read_micromdm
 
-            return read_micromdm(Path(path), now, args.topic)
+            return read_micromdm(Path(path), _written(path), args.topic)
         case [path]:
             from mdmd.cli.lines import is_sealed, read_lines
             from mdmd.cli.sealed import openers

@@ -56,7 +56,7 @@ def read_nanomdm(where: str, now: int) -> Iterator[Record | Faulty]:
     """
     Give everything as records: push certificates, commands that wait, devices.
 
-    :param now: milliseconds since the epoch, where NanoMDM keeps no time.
+    :param now: milliseconds since the epoch, where NanoMDM has no time.
     :raises BadRequest: it is neither a file store nor a dump, or the database can't be asked.
     """
     if is_place(where):
@@ -130,11 +130,10 @@ class _Folder:
         update = _file(folder / "TokenUpdate.plist")
         if update:
             channel.take_token_update(update)
-            channel.seen = channel.enrolled = int(
-                (folder / "TokenUpdate.plist").stat().st_mtime * 1000
-            )
+            channel.seen = channel.enrolled = _changed(folder / "TokenUpdate.plist")
         else:
             channel.enabled = False
+            channel.seen = channel.enrolled = _changed(folder / "Authenticate.plist")
         if (tally := _file(folder / "TokenUpdate.tally.txt").strip()).isdigit():
             channel.tally = int(tally)
         if name and _short_name(update):
@@ -166,6 +165,11 @@ def _waiting(folder: Path) -> list[Path]:
 
 def _file(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
+
+
+def _changed(path: Path) -> int:
+    """Say when a file was written, milliseconds; 0 if it is not there."""
+    return int(path.stat().st_mtime * 1000) if path.exists() else 0
 
 
 def _short_name(update: bytes) -> bool:
