@@ -7,6 +7,7 @@ from mdmd.cli.walk import Place, walk
 from mdmd.errors import BadRequest, Conflict, WrongIdentity
 from mdmd.interfaces.fleet import Policy, Priority
 from mdmd.interfaces.moving import Moved
+from mdmd.interfaces.push import Decision, PushOutcome
 from mdmd.pki.pushcert import read_push_certificate
 from mdmd.pki.sealing import Sealer
 from mdmd.store import keys
@@ -93,6 +94,28 @@ class MovingTests(MovingCase):
         self.assertEqual(set(outcomes[:-1]), {Moved.NEW})  # the sequence came with the queues
         self.assertEqual(await self.out(store.moving), records)
         self.assertEqual({await store.moving.put(each) for each in records}, {Moved.SAME})
+
+    async def test_pushes_make_no_other_device(self) -> None:
+        """What was imported and then pushed to is the same still; what connected is not."""
+        await self.fill()
+        records = await self.out(self.store.moving)
+        store = self.store = await self.empty()
+        for each in records:
+            await store.moving.put(each)
+        self.clock.advance(self.settings.repeat[1])
+        for due in await store.push.claim_due(10, 1000):
+            for outcome in (
+                PushOutcome(Decision.RETRY, 0, "nobody answers"),
+                PushOutcome(Decision.DROP_TOKEN, 410, "Unregistered"),
+            ):
+                await store.push.pushed(due, outcome, self.clock.seconds() * 1000 + 60_000)
+        self.assertEqual({await store.moving.put(each) for each in records}, {Moved.SAME})
+        user = self.user(1, "U-1")
+        user.identity = certificate(11)
+        await user.idle()
+        with self.assertRaises(Conflict):
+            for each in records:
+                await store.moving.put(each)
 
     async def test_the_same_server(self) -> None:
         """After the move the devices are served as before: pin, queue, tokens, pushes."""

@@ -35,6 +35,8 @@ Record = dict[str, Any]
 _REVOKED = "!"
 _DUES = ("push_due", "refresh_due", "limit_due")
 _WORDS = 2000  # of one command in a script; it can't take more than some 8000
+# Of a record, what becomes of pushes.
+_PUSHES = {"pushes", "pushed", "push_result", "failures", "dropped", "first_push"}
 _SOON = 0  # a push_due of an enrollment of which nobody knows when it was to be pushed
 
 
@@ -157,7 +159,7 @@ class MovingDevices:
             raise BadRequest("a device record is of a device, its channels are in it")
         there = await self._read(one)
         if there.get("channels", {}).get("", {}).get("record"):
-            if _comparable(there, record) == _comparable(record, record):
+            if _comparable(there) == _comparable(record):
                 return Moved.SAME
             raise Conflict("it is here already, and not the same")
         writing = _Writing(self._tools, one, record)
@@ -331,14 +333,20 @@ def _due(score: bytes | None) -> int | None:
     return None if score is None else int(float(score))
 
 
-def _comparable(record: Record, told: Record) -> Record:
-    """Leave out what ``told`` has in parts of its own, or leaves open."""
+def _comparable(record: Record) -> Record:
+    """
+    Leave out what is in parts of its own, and what a daemon does about pushes by itself.
+
+    It begins with that as soon as a device is here; an import that is repeated must not take
+    its own device for another one.
+    """
     channels = {}
     for name, parts in record.get("channels", {}).items():
-        open_ = told.get("channels", {}).get(name, {}).get("push_due") == _SOON
-        left_out = {"results", "push_due"} if open_ else {"results"}
-        channels[name] = {key: value for key, value in parts.items() if key not in left_out}
-    return without_empty({**record, "channels": channels})
+        kept = {key: value for key, value in parts.items() if key not in {"results", *_DUES}}
+        own = kept.get("record", {})
+        kept["record"] = {key: value for key, value in own.items() if key not in _PUSHES}
+        channels[name] = kept
+    return without_empty({**record, "channels": channels, "renewal_due": None})
 
 
 def enrollment_of(id: str) -> EnrollmentID:
