@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemonhelp import RunningDaemon
+from tests.daemonhelp import TOPIC, RunningDaemon
 from tests.storehelp import Server
 
 # 100,000 as `MDMD_EVENTS=100000 pytest tests/test_webhook_daemon.py`: some minutes.
@@ -121,7 +121,8 @@ class DaemonTests(SynchronousTestCase):
         )
         self.addCleanup(daemon.close)
         daemon.start()
-        daemon.device("U-1").enroll()
+        device = daemon.device("U-1")
+        device.enroll()
         target.wait(2, 30)
         (shown,) = daemon.ask("webhooks", "list")  # type: ignore[misc]
         self.assertEqual((shown["name"], shown["topics"], shown["dead"]), ("siem", ["mdm.*"], 0))
@@ -133,7 +134,18 @@ class DaemonTests(SynchronousTestCase):
         self.assertEqual(daemon.mdmctl("webhooks", "replay", "siem", "--from", "0").returncode, 0)
         with target.changed:
             self.assertTrue(target.changed.wait_for(lambda: len(target.taken) >= taken + 2, 30))
+        *_, last = (each for each in daemon.ask("events") if each["topic"].startswith("mdm."))
+        taken = len(target.taken)
+        done = daemon.mdmctl("webhooks", "replay", "siem", "--from", last["id"])
+        self.assertEqual(done.returncode, 0, done)
+        with target.changed:
+            self.assertTrue(target.changed.wait_for(lambda: len(target.taken) > taken, 30))
+        self.assertEqual(target.taken[-1][1], last["id"])
         self.assertEqual(daemon.ask("webhooks", "dead", "siem"), [])
+        user = {"UserID": "ann", "Token": b"t" * 32, "PushMagic": "m"}
+        self.assertEqual(device.check_in(MessageType="TokenUpdate", Topic=TOPIC, **user)[0], 200)
+        found = daemon.ask("events", "--device", "U-1")
+        self.assertEqual({each["enrollment"] for each in found}, {"U-1", "U-1:ann"})  # type: ignore[attr-defined]
         refused = daemon.mdmctl("webhooks", "dead", "other")
         self.assertEqual(refused.returncode, 1)
         self.assertIn("no webhook named 'other'", refused.stderr)

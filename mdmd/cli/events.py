@@ -14,7 +14,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     events = subparsers.add_parser("events", help="list events, oldest first")
     events.add_argument("--after", metavar="EVENT", default="0", help="begin after this event id")
     events.add_argument("--limit", metavar="N", type=int, default=100)
-    events.add_argument("--device", metavar="ID", default="", help="of this device only")
+    events.add_argument(
+        "--device", metavar="ID", default="", help="of this device, and its users, only"
+    )
     events.add_argument("--follow", action="store_true", help="and go on as they come")
     events.set_defaults(run=_events)
     audit = subparsers.add_parser(
@@ -50,6 +52,11 @@ def _events(args: argparse.Namespace) -> int:
     return run(args, verb)
 
 
+def _is_of(enrollment: str, wanted: str) -> bool:
+    """Say whether it is the one, or a user channel of it; --follow has it the same."""
+    return enrollment == wanted or enrollment.startswith(f"{wanted}:")
+
+
 async def _page(remote: "Remote", args: argparse.Namespace) -> list[dict[str, Any]]:
     """Read as many as were asked for, of one device if that is all that is wanted."""
     if not args.device:
@@ -62,7 +69,7 @@ async def _page(remote: "Remote", args: argparse.Namespace) -> list[dict[str, An
     after, more = args.after, True
     while more and len(found) < args.limit:
         page = await remote.call("events.page", after=after, limit=LARGEST_PAGE)
-        found += [each for each in page if each["enrollment"] == wanted]
+        found += [each for each in page if _is_of(each["enrollment"], wanted)]
         more = len(page) == LARGEST_PAGE
         after = page[-1]["id"] if page else after
     return found[: args.limit]

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from mdmd.cli.client import Remote
 
 
+_LAST = 10**18 - 1  # beyond any event of a millisecond
+
+
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the verbs."""
     webhooks = subparsers.add_parser("webhooks", help="who is told of events")
@@ -23,7 +26,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     replay = _named(verbs, "replay", "send events, or dead letters, again")
     which = replay.add_mutually_exclusive_group(required=True)
     which.add_argument(
-        "--from", dest="after", metavar="EVENT", help="all after this event's id; 0: all there are"
+        "--from",
+        dest="after",
+        metavar="EVENT",
+        help="this event and all after; 0: all there are",
     )
     which.add_argument("--dead", action="store_true", help="the dead letters")
     replay.add_argument("--limit", metavar="N", type=int, default=100, help="of dead letters")
@@ -97,12 +103,22 @@ async def _dead(remote: "Remote", args: argparse.Namespace) -> None:
     show.print_table(headers, rows)
 
 
+def _before(event: str) -> str:
+    """Give an id that no event before this one has; of what is no id, the daemon says so."""
+    at, _, nth = event.partition("-")
+    if not (at.isdecimal() and at.isascii()) or not int(at):
+        return event
+    if nth.isdecimal() and nth.isascii() and int(nth):
+        return f"{at}-{int(nth) - 1}"
+    return f"{int(at) - 1}-{_LAST}" if nth in ("", "0") else event
+
+
 async def _replay(remote: "Remote", args: argparse.Namespace) -> int:
     from mdmd.cli import show
     from mdmd.cli.exits import DONE, FAILED
 
     if not args.dead:
-        await remote.call("webhooks.replay", name=args.name, after=args.after)
+        await remote.call("webhooks.replay", name=args.name, after=_before(args.after))
         if not args.json:
             show.out("they are being sent")
         return DONE
