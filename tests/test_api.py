@@ -439,20 +439,21 @@ class EnqueueTests(APITests):
     def test_errors_of_the_call(self) -> None:
         """Each has a status and a text."""
         for error, status in (
-            (BadRequest("name at least one enrollment id"), 400),
-            (Conflict("known with another body"), 409),
+            (BadRequest("name at least one enrollment id"), (400, "error")),
+            (Conflict("known with another body"), (500, "command_error")),
         ):
             self.enqueuer.gives = error
             self.assertEqual(
-                self.ask("PUT", "/v1/enqueue/U-1", COMMAND), (status, {"error": str(error)})
+                self.ask("PUT", "/v1/enqueue/U-1", COMMAND), (status[0], {status[1]: str(error)})
             )
         self.enqueuer.gives = StoreUnavailable("inside")
         self.assertEqual(self.ask("PUT", "/v1/enqueue/U-1", COMMAND)[0], 503)
 
     def test_no_command(self) -> None:
-        """What is no command is refused before anything is queued."""
+        """What is no command is refused before anything is queued, in NanoMDM's way."""
         for body in (b"garbage", plistlib.dumps({"x": 1}), COMMAND[:-30]):
-            self.assertEqual(self.ask("PUT", "/v1/enqueue/U-1", body)[0], 400)
+            status, told = self.ask("PUT", "/v1/enqueue/U-1", body)
+            self.assertEqual((status, list(told)), (500, ["command_error"]))
         self.assertEqual(self.enqueuer.asked, [])
 
     def test_push(self) -> None:

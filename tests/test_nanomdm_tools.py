@@ -18,7 +18,7 @@ from twisted.python.procutils import which
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certhelp import push_pair
-from tests.daemonhelp import TOPIC, RunningDaemon
+from tests.daemonhelp import CHECKIN, TOPIC, RunningDaemon
 
 UDID = "00000001-0000-4000-8000-000000000001"
 
@@ -110,11 +110,36 @@ class ToolsTests(SynchronousTestCase):
         """Wrong key, no plist, nothing to do: NanoMDM's statuses, and nothing was queued."""
         self.daemon.device("U-1").enroll()
         self.assertEqual(self.curl("/v1/push/U-1", "-u", "nanomdm:wrong")[0], 401)
-        self.assertEqual(self.curl("/v1/enqueue/U-1", body=b"garbage")[0], 400)
-        self.assertEqual(self.curl("/v1/enqueue/U-1", body=b"<plist>" * 100_000)[0], 400)
+        for body in (b"garbage", b"<plist>" * 100_000):
+            status, told = self.curl("/v1/enqueue/U-1", body=body)
+            self.assertEqual((status, list(told)), (500, ["command_error"]))
         status, told = self.curl("/v1/enqueue/,%20,?nopush=1", body=cmdr("ProfileList"))
         self.assertEqual((status, list(told)), (400, ["error"]))
         self.assertEqual(self.curl("/v1/queue/U-1")[1], {"commands": []})
+
+    def test_a_url_with_a_query(self) -> None:
+        """What comes with a device's URL is told by its events, and by nothing else."""
+        device = self.daemon.device("U-1")
+        device.enroll()
+        for kind in ("mdm.Connect", "mdm.TokenUpdate"):
+            path, body = "/connect", {"UDID": "U-1", "Status": "Idle"}
+            if kind == "mdm.TokenUpdate":
+                path = "/checkin"
+                body = {
+                    "UDID": "U-1",
+                    "MessageType": "TokenUpdate",
+                    "Topic": TOPIC,
+                    "Token": b"t" * 32,
+                    "PushMagic": "m",
+                }
+            sort = CHECKIN if kind == "mdm.TokenUpdate" else ""
+            asked = device.put(f"{path}?site=a%20b&x=", plistlib.dumps(body), sort)
+            self.assertEqual(asked[0], 200)
+        found = self.curl("/v1/events?limit=100")[1]["events"]
+        told = [(each["topic"], each["facts"].get("query")) for each in found]
+        self.assertIn(("mdm.Connect", "site=a%20b&x="), told)
+        self.assertIn(("mdm.TokenUpdate", "site=a%20b&x="), told)
+        self.assertEqual(len([query for _, query in told if query]), 2)
 
     def test_long_poll(self) -> None:
         """An event comes to who waits for it, within the time of the event."""

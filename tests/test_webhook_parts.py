@@ -53,6 +53,13 @@ class MessageTests(SynchronousTestCase):
             {"udid", "ids", "status", "raw_payload"},  # type: ignore[arg-type]
         )
 
+    def test_query(self) -> None:
+        """The query of a device's URL, the first value of each name."""
+        one = event(7, status="Idle", type="Device", query="site=a%20b&x=&site=c")
+        self.assertEqual(told(one)["acknowledge_event"]["url_params"], {"site": "a b", "x": ""})
+        user = event(1, "U-1", "mdm.TokenUpdate", type="Device", tally="2", query="a=b")
+        self.assertEqual(told(user)["checkin_event"]["url_params"], {"a": "b"})
+
     def test_check_ins(self) -> None:
         """All others are a checkin_event; only TokenUpdate has the tally."""
         user = event(1, "U-1:bob", "mdm.TokenUpdate", type="Shared iPad", tally="2")

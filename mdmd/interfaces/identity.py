@@ -20,6 +20,7 @@ class Identity:
     not_after: int = 0  # epoch seconds
     not_before: int = 0
     expired: bool = False  # let in all the same, to fetch its renewal
+    query: str = ""  # of the URL that was asked; the request's event tells it
 
 
 # What a story adds to the one log line of its request; never a secret.

@@ -56,7 +56,7 @@ class Enrollments:
             *(keys.SERIALS, serial, identity.not_before, settings.renew_at(identity)),
             *(int(settings.refuse_unknown), *facts),
         )
-        left = await self._tools.change("authenticate", names, args)
+        left = await self._tools.change("authenticate", names, args, identity.query)
         for channel, commands in zip(left[::2], left[1::2], strict=True):
             if commands:
                 await self._supersede(attrs.evolve(one, channel=channel.decode()))
@@ -89,7 +89,7 @@ class Enrollments:
             *(int(self._tools.settings.first_delay * 1000), self._seal(one, message.raw)),
             *self._tools.life(one, identity),
         )
-        return int(await self._tools.change("token_update", names, args))
+        return int(await self._tools.change("token_update", names, args, identity.query))
 
     async def check_out(self, enrollment: EnrollmentID, identity: Identity, raw: bytes) -> None:
         """
@@ -104,7 +104,7 @@ class Enrollments:
             *(keys.channels(one), keys.work(one), keys.TOPICS),
         )
         args = (*self._who(one, identity), keys.member(one), one.channel, self._seal(one, raw))
-        await self._tools.change("check_out", names, args)
+        await self._tools.change("check_out", names, args, identity.query)
 
     async def set_bootstrap_token(self, message: SetBootstrapToken, identity: Identity) -> None:
         """
@@ -141,7 +141,7 @@ class Enrollments:
     ) -> bytes | None:
         names = (keys.device_record(one), keys.pin(identity.fingerprint), keys.bootstrap(one))
         args = (*self._who(one, identity), topic, self._seal(one, raw), *change)
-        sealed: bytes | None = await self._tools.change("bootstrap", names, args)
+        sealed: bytes | None = await self._tools.change("bootstrap", names, args, identity.query)
         return sealed
 
     async def other_checkin(
@@ -155,7 +155,7 @@ class Enrollments:
         """
         names = (keys.device_record(enrollment), keys.pin(identity.fingerprint))
         args = (*self._who(enrollment, identity), topic, self._seal(enrollment, raw))
-        await self._tools.change("other_checkin", names, args)
+        await self._tools.change("other_checkin", names, args, identity.query)
 
     async def refused(
         self, kind: str, reason: str, enrollment: EnrollmentID | None, fingerprint: str

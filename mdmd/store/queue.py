@@ -43,7 +43,7 @@ class Queue:
             *(tools.repeat, PARK_AT_ONCE, report.status.value, *words),
             *tools.life(one, identity),
         )
-        answer = await tools.change("connect", names, args)
+        answer = await tools.change("connect", names, args, identity.query)
         while answer and answer[0] == b"again":
             answer = await self._offer(one, report.status is Status.NOT_NOW)
         return self._command(answer) if answer else None

@@ -93,15 +93,19 @@ class Tools:
         """Milliseconds since the epoch."""
         return int(self.clock.seconds() * 1000)
 
-    async def change(self, script: str, names: Sequence[Word], args: Sequence[Word]) -> Any:
+    async def change(
+        self, script: str, names: Sequence[Word], args: Sequence[Word], query: str = ""
+    ) -> Any:
         """
         Run a script that uses ``_frame``: the event stream, the time and the limits go first.
 
+        :param query: of the URL that a device asked, for its events.
         :raises MdmdError: the one that the script's error code stands for.
         """
+        frame = (*self.frame[:-1], keys.COMMANDS + b"?" + query.encode()) if query else self.frame
         try:
             return await self.link.script(
-                script, (keys.EVENTS, *names), (self.now(), *self.frame, *args)
+                script, (keys.EVENTS, *names), (self.now(), *frame, *args)
             )
         except ScriptError as error:
             known = _ERRORS.get(error.code)

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from mdmd.errors import (
     BadCertificate,
+    BadMessage,
     BadRequest,
     Conflict,
     NotHere,
@@ -128,14 +129,20 @@ class Api:
 
     async def enqueue(self, call: Call) -> Answer:
         """Queue the plist in the body, and push unless told not to."""
-        command = decode_command(call.body) if call.body.strip() else None
         push = not call.flag("nopush")
-        if command is None and not push:  # 500 and in these words' field, as NanoMDM has it
-            reply = Reply({}, no_push=True, command_error=_NOTHING)
-            return await spell_reply(reply, self._clock)
-        if command is not None and call.flag("strict"):
-            return await self._told(self._strictly(command, call.ids, push))
-        return await self._told(self._enqueuer.enqueue(command, call.ids, push=push))
+        try:
+            command = decode_command(call.body) if call.body.strip() else None
+            if command is not None and call.flag("strict"):
+                return await self._told(self._strictly(command, call.ids, push))
+            if command is not None or push:
+                return await self._told(self._enqueuer.enqueue(command, call.ids, push=push))
+            why, outcome = _NOTHING, "refused"
+        except (BadMessage, Conflict) as error:
+            why, outcome = str(error), type(error).__name__
+        # What keeps the whole call from being done is a 500 in this field, as NanoMDM has it.
+        reply = Reply({}, no_push=not push, command_error=why)
+        refused = await spell_reply(reply, self._clock)
+        return attrs.evolve(refused, outcome=outcome)
 
     async def _told(self, reply: Awaitable[Reply]) -> Answer:
         replied = await reply

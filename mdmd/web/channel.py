@@ -88,13 +88,14 @@ class LimitedRequest:
 
     :ivar channel: None once the client is gone.
     :ivar path: the target without its query.
+    :ivar query: what is behind the question mark.
     """
 
     def __init__(self, channel: "Channel", head: Head, body: bytes) -> None:
         self.channel: Channel | None = channel
         self.client = channel.peer
         self.method = head.method
-        self.path, _, self._query = head.target.partition(b"?")
+        self.path, _, self.query = head.target.partition(b"?")
         self.requestHeaders = Headers(head.headers)
         self.body = body
         self._certificate = channel.peer_certificate
@@ -102,7 +103,7 @@ class LimitedRequest:
     @property
     def args(self) -> dict[bytes, list[bytes]]:
         """The query, names to values."""
-        found: dict[bytes, list[bytes]] = parse_qs(self._query, keep_blank_values=True)  # type: ignore[no-untyped-call]
+        found: dict[bytes, list[bytes]] = parse_qs(self.query, keep_blank_values=True)  # type: ignore[no-untyped-call]
         return found
 
     def getClientAddress(self) -> object:

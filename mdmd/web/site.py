@@ -42,6 +42,7 @@ _XML = "application/xml; charset=UTF-8"
 _TEXT = "text/plain; charset=utf-8"
 _CERTIFICATE = "application/x-x509-ca-cert"
 _PKI_MESSAGE = "application/x-pki-message"
+_QUERY = 1000  # characters of a URL's query that an event tells
 _TRANSACTION = 64  # characters of a transactionID that the log keeps
 _CLAIMS = 16 << 10  # bytes of an unproven body that we read to see who it claims to be from
 
@@ -178,6 +179,8 @@ class _Device:
         fingerprint = ""
         try:
             identity = self.identities.identify(request, body)
+            if request.query:
+                identity = attrs.evolve(identity, query=request.query.decode("ascii")[:_QUERY])
             fingerprint = identity.fingerprint
             facts["identity"] = fingerprint[:16]
             return _document(await story.answer(identity, body, facts))

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 from datetime import UTC, datetime
+from urllib.parse import parse_qs
 
 from mdmd.interfaces.fleet import Event
 from mdmd.mdm.enrollment import EnrollmentID
@@ -82,4 +83,8 @@ def _who(event: Event) -> Json:
     ids: Json = {"id": event.enrollment, "type": kind}
     if one.parent is not None:
         ids["parent_id"] = one.parent
-    return {("udid" if kind in _OF_A_UDID else "enrollment_id"): one.device, "ids": ids}
+    told: Json = {("udid" if kind in _OF_A_UDID else "enrollment_id"): one.device, "ids": ids}
+    if event.facts.get("query"):
+        values = parse_qs(event.facts["query"], keep_blank_values=True)
+        told["url_params"] = {name: first for name, (first, *_) in values.items()}
+    return told

@@ -3,11 +3,19 @@
 -- Times are milliseconds. Scripts take them from outside, so that rules can be tested.
 local now = tonumber(ARGV[1])
 local RESULTS_KEPT, RESULTS_AGE, COMMAND = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+-- A device's URL may have a query, which its events tell: it is behind the prefix then.
+local mark, QUERY = string.find(COMMAND, '?', 1, true), nil
+if mark then COMMAND, QUERY = string.sub(COMMAND, 1, mark - 1), string.sub(COMMAND, mark + 1) end
 
 -- Writes an event; further arguments are names and values of facts.
 local function event(topic, id, raw, ...)
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*',
-    'topic', topic, 'id', id, 'raw', raw, ...)
+  if QUERY and string.sub(topic, 1, 4) == 'mdm.' then
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*',
+      'topic', topic, 'id', id, 'raw', raw, 'query', QUERY, ...)
+  else
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*',
+      'topic', topic, 'id', id, 'raw', raw, ...)
+  end
   local oldest = now - tonumber(ARGV[3])
   if oldest > 0 then redis.call('XTRIM', KEYS[1], 'MINID', '~', oldest) end
 end
