@@ -167,6 +167,9 @@ class Stage:
                     "EVAL", _COPY, 1, keys.IDS, f"mdmd:{{{udid(0)}}}:", *map(udid, numbers)
                 )
             )
+        # So much at once makes the store rewrite its file, which costs whatever runs meanwhile.
+        while b"aof_rewrite_in_progress:1" in run(self.link.call("INFO", "persistence")):
+            time.sleep(0.1)
 
     def enqueue(self, uuid: str, count: int | None = None) -> None:
         """Queue one command on the first ``count`` devices, all by default, past the daemon."""
