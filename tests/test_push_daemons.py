@@ -50,7 +50,7 @@ class TwoDaemons(StoreCase):
         )
 
     def daemon(self, port: int, most: int = MOST) -> Program:
-        """Start a process that does a daemon's pushes; it says a line when it does."""
+        """Start a process that does a daemon's pushes, once it is told to ``go``."""
         config = {
             "redis": self.server.url,
             "apns": port,
@@ -61,6 +61,12 @@ class TwoDaemons(StoreCase):
         program = Program(sys.executable, "-m", "tests.wakerproc", json.dumps(config))
         self.addCleanup(lambda: Deferred.fromCoroutine(program.kill()))
         return program
+
+    async def go(self, *daemons: Program) -> None:
+        """Let them begin together, once each of them is up."""
+        await gatherResults([each.line() for each in daemons])
+        for each in daemons:
+            each.process.closeStdin()
 
     async def install(self) -> None:
         """Put a new push certificate into the store."""
@@ -88,9 +94,10 @@ class TwoDaemons(StoreCase):
         """Each due push is sent by one of them; what the dead one had claimed follows soon."""
         await self.install()
         await self.enroll(DEVICES)
-        apns = await self.apns(delay=20, plan=[{"at": DEVICES // 3, "do": "freeze"}])
+        # One alone would take so long that the other has its share, however loaded the machine.
+        apns = await self.apns(delay=200, plan=[{"at": DEVICES // 3, "do": "freeze"}])
         self.first, second = self.daemon(apns.port), self.daemon(apns.port)
-        await gatherResults([self.first.line(), second.line()])
+        await self.go(self.first, second)
         await self.until_pushed()
         took = time.monotonic() - self.killed_at
         report = await apns.report()
@@ -112,7 +119,7 @@ class TwoDaemons(StoreCase):
         await self.install()
         # One daemon alone would take longer than the other waits between two looks.
         apns = await self.apns(delay=200)
-        await gatherResults([self.daemon(apns.port, most=40).line() for _ in range(2)])
+        await self.go(*(self.daemon(apns.port, most=40) for _ in range(2)))
         await self.enroll(DEVICES // 2)
         await self.until_pushed()
         await self.install()

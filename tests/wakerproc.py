@@ -2,7 +2,7 @@
 A daemon's waker as a process of its own, to be killed.
 
 ``python -m tests.wakerproc '{"redis": …, "apns": port, "trust": file, "lease": …, "most": …}'``
-prints one JSON line when it looks for work.
+prints one JSON line when it could look for work, and does when its standard input ends.
 """
 
 import json
@@ -12,6 +12,8 @@ from typing import Any
 
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.stdio import StandardIO
 
 from mdmd.apns.client import PushService, Settings
 from mdmd.apns.waker import Waker
@@ -23,6 +25,17 @@ from tests.storecase import SEALER
 reactor: Any = installed_reactor
 
 
+class Told(Protocol):
+    """Waits for the end of standard input."""
+
+    def __init__(self) -> None:
+        self.to_go: Deferred[None] = Deferred()
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        """Go."""
+        self.to_go.callback(None)
+
+
 async def main(config: dict[str, Any], trust: bytes) -> None:
     """Run until killed."""
     link = await Link.open(reactor, config["redis"], timeout=30.0)
@@ -31,8 +44,11 @@ async def main(config: dict[str, Any], trust: bytes) -> None:
     service = PushService(reactor, settings, store.certificates)
     await service.start()
     waker = Waker(reactor, store.push, service, lease=config["lease"], most_flying=config["most"])
-    await waker.start()
+    told = Told()
+    StandardIO(told)
     print('{"ready": true}', flush=True)
+    await told.to_go
+    await waker.start()
 
 
 if __name__ == "__main__":
