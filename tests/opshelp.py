@@ -291,8 +291,14 @@ class FakeAudit:
     def __init__(self) -> None:
         self.entries: list[AuditEntry] = []
 
-    async def write(self, entry: AuditEntry) -> None:
+    async def write(self, entry: AuditEntry) -> str:
         self.entries.append(attrs.evolve(entry, id=f"{NOW}-{len(self.entries)}"))
+        return self.entries[-1].id
+
+    async def end(self, id: str, outcome: str) -> None:
+        ids = [each.id for each in self.entries]
+        at = ids.index(id)
+        self.entries[at] = attrs.evolve(self.entries[at], outcome=outcome)
 
     async def read(self, before: str = "+", limit: int = 100) -> list[AuditEntry]:
         older = [each for each in self.entries if before == "+" or each.id < before]

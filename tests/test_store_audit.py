@@ -1,6 +1,9 @@
 """The audit in a real Valkey: appended, read back newest first, bounded."""
 
-from mdmd.interfaces.audit import AuditEntry
+from unittest.mock import patch
+
+from mdmd.interfaces.audit import BEGUN, AuditEntry
+from mdmd.store import audit, keys
 from tests.storecase import StoreCase
 
 
@@ -22,3 +25,29 @@ class AuditTests(StoreCase):
         self.assertEqual(found[0].who, "jürgen")
         self.assertEqual(found[0].enrollments, ("A", "B"))
         self.assertEqual(await self.store.audit.read(before=found[-1].id), [])
+
+    async def test_how_it_ended_is_added(self) -> None:
+        """To the entry that it is about, on whatever page that is; what has not says so."""
+        begun = AuditEntry("boss", "ssh 192.0.2.1", "manhole", outcome=BEGUN)
+        ids = [await self.store.audit.write(begun) for _ in range(4)]
+        await self.store.audit.end(ids[2], "ok")
+        await self.store.audit.end(ids[0], "ZeroDivisionError")
+        page = await self.store.audit.read(limit=2)
+        rest = await self.store.audit.read(before=page[-1].id)
+        self.assertEqual(
+            [(each.id, each.outcome) for each in [*page, *rest]],
+            [
+                (ids[3], BEGUN),
+                (ids[2], "ok"),
+                (ids[1], BEGUN),
+                (ids[0], "ZeroDivisionError"),
+            ],
+        )
+
+    async def test_what_is_kept_of_ends_is_bounded(self) -> None:
+        """As the entries are: those of the oldest go."""
+        begun = AuditEntry("boss", "ssh 192.0.2.1", "manhole", outcome=BEGUN)
+        with patch.object(audit, "KEPT", 3):
+            for _ in range(5):
+                await self.store.audit.end(await self.store.audit.write(begun), "ok")
+        self.assertEqual(await self.store.link.call("ZCARD", keys.AUDIT_ENDED), 3)

@@ -6,6 +6,7 @@ from typing import Protocol
 import attrs
 
 _NOTED = 500  # characters
+BEGUN = "begun"  # the outcome of what has not ended
 
 
 @attrs.frozen
@@ -17,7 +18,7 @@ class AuditEntry:
     what: str  # the method, such as "commands.send"
     enrollments: tuple[str, ...] = ()
     facts: dict[str, str] = attrs.field(factory=dict)
-    outcome: str = "ok"  # or the name of the error
+    outcome: str = "ok"  # or the name of the error, or BEGUN
     id: str = ""  # the stream's id, "ms-n"; "" until written
 
 
@@ -46,8 +47,11 @@ def on_refused(refused: Sequence[str], among: int) -> tuple[str, dict[str, str]]
 class IAudit(Protocol):
     """The append-only record of what operators did."""
 
-    async def write(self, entry: AuditEntry) -> None:
-        """Append one entry."""
+    async def write(self, entry: AuditEntry) -> str:
+        """Append one entry, give its id."""
+
+    async def end(self, id: str, outcome: str) -> None:
+        """Add how it ended to an entry that was written as :data:`BEGUN`; once."""
 
     async def read(self, before: str = "+", limit: int = 100) -> list[AuditEntry]:
         """Read the newest entries that are older than the id ``before``, newest first."""

@@ -1,11 +1,16 @@
-"""What operators did: one stream that is only ever appended to."""
+"""
+What operators did: one stream that is only ever appended to.
+
+How an entry ended that was written when it began is kept beside the stream, and put
+together with it when it is read.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
 
 import attrs
 
-from mdmd.interfaces.audit import AuditEntry
+from mdmd.interfaces.audit import BEGUN, AuditEntry
 from mdmd.store import keys
 from mdmd.store.subject import Tools, Word
 
@@ -18,15 +23,31 @@ class Audit:
 
     _tools: Tools
 
-    async def write(self, entry: AuditEntry) -> None:
-        """Append one entry."""
-        await self._tools.link.call(*spelled(**attrs.asdict(entry)))
+    async def write(self, entry: AuditEntry) -> str:
+        """Append one entry, give its id."""
+        at: bytes = await self._tools.link.call(*spelled(**attrs.asdict(entry)))
+        return at.decode()
+
+    async def end(self, id: str, outcome: str) -> None:
+        """Add how it ended to an entry that was written as begun; once."""
+        await self._tools.link.call("ZADD", keys.AUDIT_ENDED, _moment(id), f"{id} {outcome}")
+        await self._tools.link.call("ZREMRANGEBYRANK", keys.AUDIT_ENDED, 0, -KEPT - 1)
 
     async def read(self, before: str = "+", limit: int = 100) -> list[AuditEntry]:
         """Read the newest entries that are older than the id ``before``, newest first."""
         newest = before if before == "+" else f"({before}"
         found = await self._tools.link.call("XREVRANGE", keys.AUDIT, newest, "-", "COUNT", limit)
-        return [_entry(at.decode(), fields) for at, fields in found]
+        entries = [_entry(at.decode(), fields) for at, fields in found]
+        ended = await self._ended([each.id for each in entries if each.outcome == BEGUN])
+        return [attrs.evolve(each, outcome=ended.get(each.id, each.outcome)) for each in entries]
+
+    async def _ended(self, begun: Sequence[str]) -> dict[str, str]:
+        """Say how these entries, newest first, ended; what has not is left out."""
+        if not begun:
+            return {}
+        range = (_moment(begun[-1]), _moment(begun[0]))
+        found = await self._tools.link.call("ZRANGEBYSCORE", keys.AUDIT_ENDED, *range)
+        return dict(each.decode().split(" ", 1) for each in found)
 
 
 def spelled(
@@ -43,6 +64,11 @@ def spelled(
         *("XADD", keys.AUDIT, "MAXLEN", "~", KEPT, "*", "who", who, "source", source, "what", what),
         *("enrollments", json.dumps(enrollments), "facts", json.dumps(facts), "outcome", outcome),
     )
+
+
+def _moment(id: str) -> str:
+    """Give the milliseconds of a stream's id."""
+    return id.partition("-")[0]
 
 
 def _entry(at: str, flat: list[bytes]) -> AuditEntry:

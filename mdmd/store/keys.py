@@ -14,6 +14,7 @@ from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
 
 EVENTS = b"mdmd:events"
 AUDIT = b"mdmd:audit"
+AUDIT_ENDED = b"mdmd:audit:ended"
 IDS = b"mdmd:ids"
 TOPICS = b"mdmd:topics"
 SEQUENCE = b"mdmd:sequence"

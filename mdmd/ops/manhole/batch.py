@@ -1,7 +1,9 @@
 """The manhole for scripts: one command, or lines from standard input; no terminal."""
 
 import ast
+import re
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,6 +17,8 @@ from mdmd.ops.manhole.session import ManholeSession
 log = Logger()
 
 _LARGEST = 1024 * 1024  # bytes of a script
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
+_BETWEEN = " \t\f\r\n;\\"  # what parts statements
 
 MakeSession = Callable[[Callable[[str], None]], ManholeSession]
 
@@ -76,7 +80,7 @@ class Batch(Protocol):
             await self._session.refuse(script, error)
             return False
         for source in statements:
-            if await self._session.run(source) != "ok":
+            if self._gone or await self._session.run(source) != "ok":
                 return False
         return True
 
@@ -93,6 +97,21 @@ def _statements(script: str) -> list[str]:
     """
     Cut a script into its statements: what each gives is shown, as if it were typed.
 
+    Decorators and comments belong to what follows them, those at the end to the last
+    one. A script of comments only is one statement, which does nothing.
+
     :raises SyntaxError: it is none.
     """
-    return [ast.get_source_segment(script, each) or "" for each in ast.parse(script).body]
+    lines = _LINE.findall(script)
+    starts = list(accumulate(map(len, lines), initial=0))
+
+    def end(statement: ast.stmt) -> int:
+        # The parser counts lines, and bytes of UTF-8 in them.
+        assert statement.end_lineno is not None
+        last = lines[statement.end_lineno - 1].encode()[: statement.end_col_offset]
+        return starts[statement.end_lineno - 1] + len(last.decode())
+
+    ends = [end(each) for each in ast.parse(script).body]
+    cuts = [0, *ends[:-1], len(script)]
+    pieces = [script[begin:until].strip(_BETWEEN) for begin, until in pairwise(cuts)]
+    return [each for each in pieces if each]

@@ -1,7 +1,11 @@
-"""One operator at the manhole, whatever their terminal: a line in, what it gives out, an audit."""
+"""
+One operator at the manhole, whatever their terminal: a line in, what it gives out, an audit.
+
+A line is in the audit before it runs: it may end the daemon, or never end.
+"""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -9,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mdmd.errors import MdmdError, NotAllowed
-from mdmd.interfaces.audit import AuditEntry
+from mdmd.interfaces.audit import BEGUN, AuditEntry
 from mdmd.ops.manhole.complete import complete
 from mdmd.ops.manhole.interpreter import Interpreter
 from mdmd.ops.manhole.outlet import Outlet
@@ -22,6 +26,7 @@ from mdmd.ops.perspective import Perspective
 log = Logger()
 
 _AUDITED = 2000  # characters of a line
+Written = TypeVar("Written")
 
 
 class ManholeSession:
@@ -46,13 +51,15 @@ class ManholeSession:
     ) -> None:
         self._perspective = perspective
         self._caller = caller
-        self.name = caller().name
+        self._first = caller()
+        self.name = self._first.name
         outlet = Outlet(write, unread, perspective.desk.clock)
         names = make_namespace(perspective.desk, self.call, outlet.print, progress)
         self.interpreter = Interpreter(names, write, self.name, outlet=outlet)
         self._write = write
         self._all = running
         self._running: Deferred[str] | None = None  # what Ctrl-C cancels
+        self._cancelled = False  # before it ran
         self.busy = False  # until its line is in the audit, too
 
     async def call(self, name: str, /, **arguments: Any) -> Any:
@@ -69,12 +76,14 @@ class ManholeSession:
 
     def _begin(self, work: Coroutine[Any, Any, str]) -> "Deferred[str]":
         self.busy = True
+        self._cancelled = False
         line = Deferred.fromCoroutine(work)
         self._all.add(line)
         return line.addBoth(self._over, line)
 
     def cancel(self) -> None:
         """Cancel what is running: its await, not the daemon."""
+        self._cancelled = True
         if self._running is not None:
             self._running.cancel()
 
@@ -94,9 +103,11 @@ class ManholeSession:
     async def _refuse(self, source: str, error: Exception) -> str:
         self._write(f"{type(error).__name__}: {error}\n")
         try:
-            await self._audit(self._admin(), source, type(error).__name__)
-        except NotAllowed as refusal:
-            self._write(f"NotAllowed: {refusal}\n")
+            caller = self._admin()
+        except MdmdError as refusal:
+            self._write(f"{type(refusal).__name__}: {refusal}\n")
+            caller = self._first
+        await self._append(_entry(caller, source, type(error).__name__))
         return type(error).__name__
 
     async def _run(self, source: str) -> str:
@@ -104,31 +115,48 @@ class ManholeSession:
             caller = self._admin()
         except MdmdError as error:
             self._write(f"{type(error).__name__}: {error}\n")
+            await self._append(_entry(self._first, source, type(error).__name__))
             return type(error).__name__
-        self._running = Deferred.fromCoroutine(self.interpreter.run(source))
-        try:
-            outcome = await self._running
-        finally:
-            self._running = None
-        await self._audit(caller, source, outcome)
+        begun = _entry(caller, source, BEGUN)
+        written = await self._append(begun)
+        outcome = await self._run_now(source)
+        await self._end(begun, written, outcome)
         return outcome
 
-    async def _audit(self, caller: Caller, source: str, outcome: str) -> None:
-        line = redacted(source)[:_AUDITED]
-        log.info(
-            "audit: {who} from {source}: manhole {line}: {outcome}",
-            who=caller.name,
-            source=caller.source,
-            line=line,
-            outcome=outcome,
-        )
-        entry = AuditEntry(
-            caller.name, caller.source, "manhole", facts={"line": line}, outcome=outcome
-        )
+    async def _run_now(self, source: str) -> str:
+        if self._cancelled:
+            self._write("cancelled\n")
+            return "cancelled"
+        self._running = Deferred.fromCoroutine(self.interpreter.run(source))
         try:
-            await self._perspective.desk.audit.write(entry)
+            return await self._running
+        finally:
+            self._running = None
+
+    # -- the audit
+
+    async def _end(self, begun: AuditEntry, written: str, outcome: str) -> None:
+        entry = attrs.evolve(begun, outcome=outcome)
+        if not written:  # the store may have come back
+            await self._append(entry)
+            return
+        _tell(entry)
+        await self._try(self._perspective.desk.audit.end(written, outcome))
+
+    async def _append(self, entry: AuditEntry) -> str:
+        """Write an entry, give its id; "" if it is in the log only."""
+        _tell(entry)
+        return await self._try(self._perspective.desk.audit.write(entry)) or ""
+
+    async def _try(self, writing: Coroutine[Any, Any, Written]) -> Written | None:
+        """Write, or say that it can't be: somebody may be here because the store is away."""
+        try:
+            return await writing
         except MdmdError as error:
             log.error("a line of the manhole is in this log only: {reason}", reason=str(error))
+        except Exception:
+            log.failure("a line of the manhole is in this log only")
+        return None
 
     def _over(self, outcome: Any, line: "Deferred[str]") -> str:
         self.busy = False
@@ -138,6 +166,21 @@ class ManholeSession:
             self._write("mdmd failed here; its log says how\n")
             return "InternalError"
         return str(outcome)
+
+
+def _entry(caller: Caller, source: str, outcome: str) -> AuditEntry:
+    facts = {"line": redacted(source)[:_AUDITED]}
+    return AuditEntry(caller.name, caller.source, "manhole", facts=facts, outcome=outcome)
+
+
+def _tell(entry: AuditEntry) -> None:
+    log.info(
+        "audit: {who} from {source}: manhole {line}: {outcome}",
+        who=entry.who,
+        source=entry.source,
+        line=entry.facts["line"],
+        outcome=entry.outcome,
+    )
 
 
 @attrs.define
