@@ -245,3 +245,9 @@ class TLSTests(TestCase):
         self.assertNotIn("$2b$", json.dumps(people))
         self.desk.operators.remove("eve")
         self.assertIn("no operator any more", await self.refused(session.callRemote("status.get")))
+        last = self.desk.audit.entries[-1]
+        self.assertEqual(
+            (last.who, last.source, last.what, last.facts["method"], last.outcome),
+            ("eve", "tls 127.0.0.1", "call", "status.get", "NotAllowed"),
+        )
+        self.assertIn("no operator any more", last.facts["reason"])

@@ -202,7 +202,7 @@ class CallTests(Served):
         self.assertEqual({key: sent[key] for key in keys}, keys)
 
     async def test_bad_arguments_are_named(self) -> None:
-        """A caller who gets it wrong is told which argument is meant, and nothing is logged."""
+        """A caller who gets it wrong is told which argument is meant."""
         remote = await self.enter()
         for name, arguments, word in (
             ("queue.show", {}, "id"),
@@ -217,6 +217,33 @@ class CallTests(Served):
         ):
             error = await self.refused(remote.call(name, **arguments), BadRequest)
             self.assertIn(word, str(error))
+
+    async def test_calls_that_make_no_sense_are_audited(self) -> None:
+        """Who, from where, which method, and nothing that was given; a flood is counted."""
+        remote = await self.enter()
+        await self.refused(remote.call("pins.read", id="s3cr3t"), BadRequest)
+        (entry,) = self.desk.audit.entries
+        self.assertEqual(
+            (entry.who, entry.source, entry.what, entry.outcome),
+            ("me", f"unix uid {ME}", "call", "BadRequest"),
+        )
+        self.assertEqual(
+            entry.facts, {"method": "pins.read", "reason": "no such method", "attempts": "1"}
+        )
+        await self.refused(remote.call("queue.cancel", id="s3cr3t", s3cr3t=1), BadRequest)
+        await self.refused(remote.call("commands.send", ids={"blob": 99}), NotHere)
+        await self.refused(remotely(remote.session.callRemote("blob.append", "x")), pb.RemoteError)
+        await self.refused(remotely(remote.session.callRemote("push.send", {1, 2})), pb.RemoteError)
+        for _ in range(500):
+            await self.refused(remote.call("pins.show", id=["s3cr3t"]), BadRequest)
+        self.assertEqual(len(self.desk.audit.entries), 1)
+        await self.desk.refusals.close()
+        (_, counted) = self.desk.audit.entries
+        self.assertEqual(counted.facts["attempts"], "504")
+        self.assertEqual(
+            counted.facts["method"], "queue.cancel, commands.send, blob.append …", counted
+        )
+        self.assertNotIn("s3cr3t", repr(self.desk.audit.entries))
 
     async def test_every_error_keeps_its_name(self) -> None:
         """What docs/pb.md lists is there, and arrives as the same class."""

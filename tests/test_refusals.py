@@ -101,6 +101,44 @@ class RefusalsTests(SynchronousTestCase):
         self.assertEqual([n for _, n in self.attempts()], ["1", "2"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def call(self, who: str, method: str, source: str = "tls 192.0.2.1", times: int = 1) -> None:
+        """Make a call that is refused."""
+        for _ in range(times):
+            self.refusals.note_call(who, source, method, "no such method", "BadRequest")
+
+    def test_a_refused_call(self) -> None:
+        """Who, from where, what; those that follow become one entry that names some of them."""
+        self.call("eve", "devices.wipe")
+        for number in range(1000):
+            self.call("eve", f"guess.{number}\n")
+        self.clock.advance(WINDOW)
+        first, second = self.audit.entries
+        self.assertEqual(
+            (first.who, first.source, first.what, first.outcome),
+            ("eve", "tls 192.0.2.1", "call", "BadRequest"),
+        )
+        self.assertEqual(
+            first.facts, {"method": "devices.wipe", "reason": "no such method", "attempts": "1"}
+        )
+        self.assertEqual(second.facts["attempts"], "1000")
+        self.assertEqual(second.facts["method"], "guess.0?, guess.1?, guess.2? …")
+
+    def test_a_flood_of_calls(self) -> None:
+        """From however many addresses, it is a handful of lines a minute; nothing is uncounted."""
+        for minute in range(5):
+            for number in range(2000):
+                self.call("eve", "x", f"tls 10.{minute}.{number // 250}.{number % 250}", 2)
+            self.clock.advance(WINDOW)
+        self.assertLessEqual(len(self.audit.entries), 5 * (2 * NAMED + 1))
+        self.assertEqual(sum(int(n) for _, n in self.attempts()), 20_000)
+
+    def test_neither_hides_the_other(self) -> None:
+        """Whoever knocks at a thousand doors takes no place of an operator's calls."""
+        for number in range(1000):
+            self.knock(f"tls 10.0.{number // 250}.{number % 250}")
+        self.call("eve", "devices.wipe")
+        self.assertEqual(self.audit.entries[-1].who, "eve")
+
     def test_a_store_that_is_away(self) -> None:
         """Costs an entry, and nothing else; the log has it."""
         self.audit.away = True

@@ -58,7 +58,7 @@ class IAudit(Protocol):
 
 
 class IRefusals(Protocol):
-    """The record of those who were not let in; bounded, whoever knocks and however often."""
+    """The record of who was not let in, and what made no sense; bounded, however often."""
 
     def note(self, source: str, by: str, reason: str, name: str = "") -> None:
         """
@@ -68,4 +68,13 @@ class IRefusals(Protocol):
         :param by: what was shown: ``password``, ``certificate``, ``uid``, ``SSH key``, ``API key``.
         :param reason: why it was refused; nothing that was shown is in it.
         :param name: who they said they are.
+        """
+
+    def note_call(self, who: str, source: str, method: str, reason: str, outcome: str) -> None:
+        """
+        Count one call of an operator that was refused before it could be looked at.
+
+        :param method: as it was called; there may be none of this name.
+        :param reason: why; no value of an argument is in it.
+        :param outcome: the name of the error.
         """

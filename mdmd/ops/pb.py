@@ -101,13 +101,20 @@ class Session(pb.Referenceable):
     """
     An operator who has been let in, on one connection.
 
+    :param source: from where, as the audit tells it.
     :param caller: says who they are now: their role may have changed since.
     """
 
     def __init__(
-        self, perspective: Perspective, name: str, caller: Callable[[], Caller], budget: Budget
+        self,
+        perspective: Perspective,
+        name: str,
+        source: str,
+        caller: Callable[[], Caller],
+        budget: Budget,
     ) -> None:
         self.name = name
+        self._source = source
         self._perspective = perspective
         self._caller = caller
         self._blobs = Blobs(budget)
@@ -118,7 +125,11 @@ class Session(pb.Referenceable):
 
     def remoteMessageReceived(self, broker: Any, message: str, args: Any, kw: Any) -> Any:
         """Take one call; the name is SUBJECT.METHOD, or one of the connection's own."""
-        positional, named_ones = arguments(broker, args, kw)
+        try:
+            positional, named_ones = arguments(broker, args, kw)
+        except pb.Error:
+            self._note(message, "its arguments can't be read")
+            raise
         call = self._call(message, positional, named_ones)
         return answered(broker, call, self._blobs.take_out)
 
@@ -128,10 +139,23 @@ class Session(pb.Referenceable):
             "blob.read": self._blobs.read,
         }
         own = blobs.get(name)
-        if own is not None:
-            return _plainly(own, args, kw)
-        args, kw = self._blobs.fill_in(args), self._blobs.fill_in(kw)
-        return await self._perspective.call(self._caller(), name, args, kw)
+        try:
+            if own is not None:
+                return _plainly(own, args, kw)
+            args, kw = self._blobs.fill_in(args), self._blobs.fill_in(kw)
+        except MdmdError as error:
+            self._note(name, "its arguments can't be read", type(error).__name__)
+            raise
+        try:
+            caller = self._caller()
+        except MdmdError as error:
+            # They were let in: until their connection ends nothing that they try goes unseen.
+            self._note(name, str(error), type(error).__name__)
+            raise
+        return await self._perspective.call(caller, name, args, kw)
+
+    def _note(self, name: str, reason: str, outcome: str = "BadRequest") -> None:
+        self._perspective.note_refused(self.name, self._source, name, reason, outcome)
 
 
 class Door(pb.Referenceable):
@@ -250,7 +274,7 @@ class Connection(Broker):
         log.info("{operator} is here, from {source}", operator=operator.name, source=source)
         caller = partial(caller_now, operators, operator, source)
         self._session = Session(
-            self.factory.perspective, operator.name, caller, self.factory.budget
+            self.factory.perspective, operator.name, source, caller, self.factory.budget
         )
         self._looking = LoopingCall(self._look, caller)
         self._looking.clock = self.factory.reactor

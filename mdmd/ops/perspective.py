@@ -87,9 +87,14 @@ class Perspective:
         """
         method = self.methods.get(name)
         if method is None:
+            self.note_refused(caller.name, caller.source, name, "no such method")
             raise BadRequest(f"no method {name[:80]!r}; status.methods lists them")
         caller = attrs.evolve(caller, noted={}, on=[])
-        arguments = _bind(method, args, kw)
+        try:
+            arguments = _bind(method, args, kw)
+        except BadRequest:
+            self.note_refused(caller.name, caller.source, name, "its arguments don't fit")
+            raise
         try:
             needed = method.declared.role_for(arguments)
             if caller.role < needed:
@@ -108,6 +113,13 @@ class Perspective:
         # Before the answer goes out: no secret is read without a trace.
         await self._audit(caller, method, arguments, _outcome(caller, answer))
         return answer
+
+    def note_refused(
+        self, who: str, source: str, name: str, reason: str, outcome: str = "BadRequest"
+    ) -> None:
+        """Note a call that was refused before it was one, without what was given with it."""
+        if self.desk.refusals is not None:
+            self.desk.refusals.note_call(who, source, name, reason, outcome)
 
     async def _audit(
         self, caller: Caller, method: Method, arguments: Mapping[str, Wire], outcome: str

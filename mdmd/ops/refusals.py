@@ -1,4 +1,4 @@
-"""Failed log-ins on their way to the audit: counted, so that nobody can flood it."""
+"""Failed log-ins and calls on their way to the audit: counted, so that nobody can flood it."""
 
 import ipaddress
 from typing import Any
@@ -14,19 +14,25 @@ from mdmd.interfaces.audit import AuditEntry, IAudit
 log = Logger()
 
 WINDOW = 60.0  # seconds that one entry stands for
-NAMED = 10  # addresses with entries of their own in a window; all others share one
-_NAMES = 3  # of those that were tried from an address
+NAMED = 10  # addresses, or operators, with entries of their own in a window; others share one
+_NAMES = 3  # of those that were tried
 _LONGEST = 64  # characters of a name
 _LONGEST_REASON = 200
 
 
 @attrs.define
 class _Count:
-    """What came from one address since the last entry of it."""
+    """
+    What came from one address, or operator, since the last entry of it.
 
-    source: str
-    by: str
-    reason: str
+    :ivar template: the entry, but for what is counted.
+    :ivar facts: its facts, those of the last time.
+    :ivar named: under which fact the names go that were tried.
+    """
+
+    template: AuditEntry
+    named: str
+    facts: dict[str, str] = attrs.field(factory=dict)
     attempts: int = 0
     names: list[str] = attrs.field(factory=list)
 
@@ -38,11 +44,38 @@ class _Count:
     def entry(self) -> AuditEntry:
         """Spell it, and begin to count anew."""
         names = ", ".join(self.names[:_NAMES]) + (" …" if len(self.names) > _NAMES else "")
-        facts = {"by": self.by, "reason": self.reason, "attempts": str(self.attempts)}
+        facts = {**self.facts, "attempts": str(self.attempts)}
         if names:
-            facts["name"] = names
+            facts[self.named] = names
         self.attempts, self.names = 0, []
-        return AuditEntry("unknown", self.source, "login", (), facts, "NotAllowed")
+        return attrs.evolve(self.template, facts=facts)
+
+
+@attrs.define
+class _Kind:
+    """Those of one kind: neither takes the places of another."""
+
+    others: _Count
+    counts: dict[str, _Count] = attrs.field(factory=dict)
+
+    def count(self, key: str, template: AuditEntry, name: str) -> _Count | None:
+        """Count one; give what is to be written at once, for it is the first."""
+        count = self.counts.get(key)
+        if count is None and len(self.counts) >= NAMED:
+            self.others.facts = template.facts
+            self.others.add(name)
+            return None
+        is_new = count is None
+        count = self.counts.setdefault(key, _Count(template, self.others.named))
+        count.template, count.facts = template, template.facts
+        count.add(name)
+        return count if is_new else None
+
+    def end_window(self) -> list[_Count]:
+        """Give what was counted; who came in this window is still known in the next."""
+        counted = [each for each in (*self.counts.values(), self.others) if each.attempts]
+        self.counts = {key: each for key, each in self.counts.items() if each.attempts}
+        return counted
 
 
 class Refusals:
@@ -52,33 +85,35 @@ class Refusals:
     The first failed log-in of an address is an entry at once; what follows from
     there is counted and becomes one entry a minute. Ten addresses a minute have
     entries of their own, a /64 of IPv6 counts as one; all others share one entry.
+    Calls are counted in the same way, by operator and address.
     """
 
     def __init__(self, audit: IAudit, clock: Any) -> None:
         self._audit = audit
         self._clock = clock
-        self._counts: dict[str, _Count] = {}
-        self._others = _Count("many addresses", "", "")
+        several = AuditEntry("several", "many addresses", "call", outcome="BadRequest")
+        self._logins = _Kind(_Count(_login("many addresses"), "name"))
+        self._calls = _Kind(_Count(several, "method"))
         self._timer: Any = None
         self._writing: set[Deferred[None]] = set()
 
     def note(self, source: str, by: str, reason: str, name: str = "") -> None:
         """Count one failed log-in; see :class:`~mdmd.interfaces.audit.IRefusals`."""
+        template = _login(source, by=by, reason=_safe(reason, _LONGEST_REASON))
+        self._count(self._logins, _network(source), template, name)
+
+    def note_call(self, who: str, source: str, method: str, reason: str, outcome: str) -> None:
+        """Count one refused call; see :class:`~mdmd.interfaces.audit.IRefusals`."""
+        facts = {"reason": _safe(reason, _LONGEST_REASON)}
+        template = AuditEntry(who, source, "call", (), facts, outcome)
+        self._count(self._calls, f"{who} {_network(source)}", template, method)
+
+    def _count(self, kind: _Kind, key: str, template: AuditEntry, name: str) -> None:
         if self._timer is None:
             self._timer = self._clock.callLater(WINDOW, self._end_window)
-        name, reason = _safe(name, _LONGEST), _safe(reason, _LONGEST_REASON)
-        key = _network(source)
-        count = self._counts.get(key)
-        if count is None and len(self._counts) >= NAMED:
-            self._others.by, self._others.reason = by, reason
-            self._others.add(name)
-            return
-        is_new = count is None
-        count = self._counts.setdefault(key, _Count(source, by, reason))
-        count.source, count.by, count.reason = source, by, reason
-        count.add(name)
-        if is_new:
-            self._write(count)
+        first = kind.count(key, template, _safe(name, _LONGEST))
+        if first is not None:
+            self._write(first)
 
     async def close(self) -> None:
         """Write what was counted."""
@@ -87,21 +122,27 @@ class Refusals:
             self._end_window()
         if self._timer is not None:
             self._timer.cancel()
+        self._timer = None
         for each in list(self._writing):
             await each
 
     def _end_window(self) -> None:
-        counted = [*self._counts.values(), self._others]
-        # Who knocked in this minute is still known in the next: then only the count is written.
-        self._counts = {key: each for key, each in self._counts.items() if each.attempts}
-        for each in counted:
-            if each.attempts:
-                self._write(each)
-        again = bool(self._counts)
+        for each in [*self._logins.end_window(), *self._calls.end_window()]:
+            self._write(each)
+        again = bool(self._logins.counts or self._calls.counts)
         self._timer = self._clock.callLater(WINDOW, self._end_window) if again else None
 
     def _write(self, count: _Count) -> None:
-        writing = Deferred.fromCoroutine(self._put(count.entry()))
+        entry = count.entry()
+        log.info(
+            "audit: {who} from {source}: {what} {facts}: {outcome}",
+            who=entry.who,
+            source=entry.source,
+            what=entry.what,
+            facts=entry.facts,
+            outcome=entry.outcome,
+        )
+        writing = Deferred.fromCoroutine(self._put(entry))
         self._writing.add(writing)
         writing.addErrback(_failed).addBoth(lambda _: self._writing.discard(writing))
 
@@ -109,11 +150,15 @@ class Refusals:
         try:
             await self._audit.write(entry)
         except MdmdError as error:
-            log.error("a failed log-in is in this log only: {reason}", reason=str(error))
+            log.error("a refusal is in this log only: {reason}", reason=str(error))
+
+
+def _login(source: str, **facts: str) -> AuditEntry:
+    return AuditEntry("unknown", source, "login", (), facts, "NotAllowed")
 
 
 def _failed(failure: Failure) -> None:
-    log.failure("a failed log-in could not be noted", failure)
+    log.failure("a refusal could not be noted", failure)
 
 
 def _safe(text: str, most: int) -> str:
