@@ -90,8 +90,8 @@ class Talker:
         raw = raw or f"<plist>{status.value} {uuid}</plist>".encode()
         error = "it broke" if status is Status.ERROR else ""
         report = Report(self.enrollment, status, uuid, error, raw)
-        answer = await self.store.queue.report_and_next(report, self.identity)
-        return None if answer is None else answer.uuid
+        command = (await self.store.queue.report_and_next(report, self.identity)).command
+        return None if command is None else command.uuid
 
     async def idle(self) -> str | None:
         return await self.says(Status.IDLE)

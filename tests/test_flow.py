@@ -17,6 +17,7 @@ from mdmd.flow.pushcert import install
 from mdmd.interfaces.fleet import Enqueued, Policy
 from mdmd.interfaces.identity import Identity
 from mdmd.interfaces.push import Decision, NoPush, PushOutcome
+from mdmd.interfaces.queue import Turn
 from mdmd.mdm.command import Command, build_command
 from mdmd.mdm.enrollment import EnrollmentID
 
@@ -192,11 +193,13 @@ class ConnectTests(Stories):
 
         class Queue:
             async def report_and_next(self, report, identity):
-                return command
+                return Turn("the.topic", command)
 
         story = Connect(Queue())
         body = message(Status="Idle")
-        self.assertEqual(self.told(story.answer(ME, body)), b"<plist/>")
+        noted: dict[str, object] = {}
+        self.assertEqual(self.told(story.answer(ME, body, noted)), b"<plist/>")
+        self.assertEqual((noted["topic"], noted["given"]), ("the.topic", "DeviceInformation"))
         command = None
         self.assertEqual(self.told(story.answer(ME, body)), b"")
 

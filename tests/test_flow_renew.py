@@ -18,6 +18,7 @@ from mdmd.flow.renew import PREFIX, Renew, next_step
 from mdmd.interfaces.certificates import IssuedCertificate, Renewal
 from mdmd.interfaces.fleet import Result
 from mdmd.interfaces.identity import Identity
+from mdmd.interfaces.queue import Turn
 from mdmd.mdm import plist
 from mdmd.mdm.command import Command, build_command
 from mdmd.mdm.enrollment import EnrollmentID
@@ -243,8 +244,8 @@ class ExpiredTests(SynchronousTestCase):
             command = build_command("InstallProfile", {"Payload": b"x"}, uuid)
 
             class Queue:
-                async def report_and_next(self, *_: Any, command: Command = command) -> Command:
-                    return command
+                async def report_and_next(self, *_: Any, command: Command = command) -> Turn:
+                    return Turn(command=command)
 
             answer = self.successResultOf(
                 Deferred.fromCoroutine(Connect(Queue()).answer(expired, body))

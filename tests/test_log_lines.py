@@ -81,7 +81,9 @@ class LogTests(SynchronousTestCase):
             (enqueued["command_uuid"], enqueued["request_type"]), ("ONE", "DeviceInformation")
         )
         (given,) = (each for each in told if "given" in each)
-        self.assertEqual((given["enrollment"], given["report"]), (UDID, "Idle"))
+        self.assertEqual(
+            (given["enrollment"], given["topic"], given["report"]), (UDID, TOPIC, "Idle")
+        )
 
     def secrets(self) -> dict[str, bytes]:
         """All that must not be seen, by name."""

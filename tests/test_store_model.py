@@ -183,7 +183,7 @@ class StoreMachine(RuleBasedStateMachine):
 
         def real() -> str | None:
             report = Report(one, status, named, "", raw)
-            answer = run(self.store.queue.report_and_next(report, talker.identity))
+            answer = run(self.store.queue.report_and_next(report, talker.identity)).command
             if answer is None:
                 return None
             assert answer.raw == self.model.bodies[answer.uuid]

@@ -2,10 +2,11 @@
 
 from mdmd.errors import NotEnrolled, WrongIdentity
 from mdmd.interfaces.fleet import Policy, Priority
+from mdmd.interfaces.queue import Turn
 from mdmd.mdm.command import Command
 from mdmd.mdm.report import Report, Status
 from mdmd.store.queue import PARK_AT_ONCE
-from tests.storecase import MS, StoreCase, certificate, command
+from tests.storecase import MS, TOPIC, StoreCase, certificate, command
 from tests.storehelp import REDIS
 
 
@@ -30,8 +31,8 @@ class QueueTests(StoreCase):
         for raw in (b"<plist>small</plist>", b"bplist00" + bytes(range(256)) * 400):
             await self.store.fleet.enqueue(Command("X", "Y", raw), [mac.enrollment], Policy())
             report = Report(mac.enrollment, Status.IDLE, None, "", b"<plist/>")
-            answer = await self.store.queue.report_and_next(report, mac.identity)
-            self.assertEqual(answer, Command("X", "Y", raw))
+            turn = await self.store.queue.report_and_next(report, mac.identity)
+            self.assertEqual(turn, Turn(TOPIC, Command("X", "Y", raw)))
             await self.store.fleet.clear(mac.enrollment)
 
     async def test_unanswered_is_sent_again(self) -> None:

@@ -48,7 +48,10 @@ class Connect:
         noted["enrollment"], noted["report"] = str(report.enrollment), report.status.value
         if report.command_uuid is not None:
             noted["command"] = report.command_uuid
-        command = await self._queue.report_and_next(report, identity)
+        turn = await self._queue.report_and_next(report, identity)
+        if turn.topic:
+            noted["topic"] = turn.topic
+        command = turn.command
         if command is None or (identity.expired and not is_renewal(command.uuid)):
             return b""
         noted["given"] = command.request_type

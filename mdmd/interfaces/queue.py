@@ -2,15 +2,30 @@
 
 from typing import Protocol
 
+import attrs
+
 from mdmd.interfaces.identity import Identity
 from mdmd.mdm.command import Command
 from mdmd.mdm.report import Report
 
 
+@attrs.frozen
+class Turn:
+    """
+    What follows a report.
+
+    :ivar topic: the enrollment's push topic; "" if it told none.
+    :ivar command: the next one; None: nothing to do.
+    """
+
+    topic: str = ""
+    command: Command | None = None
+
+
 class IQueue(Protocol):
     """The queue as a device sees it."""
 
-    async def report_and_next(self, report: Report, identity: Identity) -> Command | None:
+    async def report_and_next(self, report: Report, identity: Identity) -> Turn:
         """
         Record the report and take the next command, in one step.
 

@@ -175,7 +175,7 @@ def _of_store(seen: Seen) -> Iterator[Metric]:
     yield _count(
         *("mdmd_commands", "Commands that ended, in the store.", ["request_type", "status"]), ended
     )
-    yield _gauge("mdmd_work", "Enrollments that wait for a push.", [], {(): seen.with_work})
+    yield _gauge("mdmd_work", "Enrollments with commands to fetch.", [], {(): seen.with_work})
     yield _gauge(
         *("mdmd_enrollments", "Enabled enrollments.", ["topic"]),
         {(topic,): count for topic, count in seen.enrolled.items()},

@@ -6,6 +6,7 @@ import attrs
 from twisted.internet.threads import deferToThread
 
 from mdmd.interfaces.identity import Identity
+from mdmd.interfaces.queue import Turn
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.mdm.report import Report, Status
@@ -22,7 +23,7 @@ class Queue:
 
     _tools: Tools
 
-    async def report_and_next(self, report: Report, identity: Identity) -> Command | None:
+    async def report_and_next(self, report: Report, identity: Identity) -> Turn:
         """
         Record the report and take the next command, in one round trip.
 
@@ -43,10 +44,10 @@ class Queue:
             *(tools.repeat, PARK_AT_ONCE, report.status.value, *words),
             *tools.life(one, identity),
         )
-        answer = await tools.change("connect", names, args, identity.query)
+        topic, *answer = await tools.change("connect", names, args, identity.query)
         while answer and answer[0] == b"again":
             answer = await self._offer(one, report.status is Status.NOT_NOW)
-        return self._command(answer) if answer else None
+        return Turn(topic.decode(), self._command(answer) if answer else None)
 
     def _report(self, report: Report) -> tuple[str, bytes, str, str, bytes]:
         if report.command_uuid is None:

@@ -4,13 +4,14 @@
 -- ARGV: 7 fingerprint, 8 device id, 9 id, 10 type, 11 member, 12 repeat, 13 cap,
 --       14 status, 15 uuid, 16 packed uuid, 17 digest, 18 error, 19 report,
 --       20 and 21 begin and end of the certificate (s), 22 when to renew it, 23 device's member
+-- Answers the push topic, then as offer does.
 local refused = refuse(KEYS[2], KEYS[8], ARGV[7], ARGV[8],
   {ARGV[20], ARGV[21], ARGV[22], KEYS[9], ARGV[23]})
 if refused then return refused end
 local device, record, queue, sent, results, work = unpack(KEYS, 2, 7)
 local id, kind, member, delays, cap = ARGV[9], ARGV[10], ARGV[11], ARGV[12], tonumber(ARGV[13])
 local status, uuid, packed, digest, why, raw = unpack(ARGV, 14, 19)
-local known = redis.call('HMGET', record, 'enabled')
+local known = redis.call('HMGET', record, 'enabled', 'topic')
 if not known[1] then return redis.error_reply('UNPINNED nothing') end
 
 -- A report that did not reach its sender's knowledge comes again: nothing happens twice.
@@ -59,4 +60,5 @@ redis.call('HSET', record, 'seen', ARGV[1], 'pushes', 0)
 local soonest = ripen(queue)
 local next = soonest == 0 and {'again'} or offer(queue, sent, results, id, status == 'NotNow', cap)
 go_on(queue, work, member, delays, next, nth, known[1], soonest)
-return next
+-- The log's line of the request tells the topic.
+return {known[2] or '', unpack(next or {})}
