@@ -10,9 +10,18 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from mdmd.errors import BadRequest, Conflict, NotHere, StoreUnavailable
+from mdmd.errors import (
+    BadRequest,
+    Conflict,
+    NotEnrolled,
+    NotHere,
+    StoreCorrupt,
+    StoreUnavailable,
+    Unreachable,
+)
 from mdmd.flow.enqueue import Reply as EnqueueReply
 from mdmd.flow.enqueue import TargetReply
 from mdmd.flow.migrate import Migration
@@ -21,7 +30,7 @@ from mdmd.interfaces.fleet import EnrollmentRecord, Event, Policy, QueuedCommand
 from mdmd.interfaces.identity import Identity
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
-from mdmd.web.api import ROUTES, make_api
+from mdmd.web.api_routes import ROUTES, make_api
 from mdmd.web.api_site import DELAY, FORGET, FREE_GUESSES, WAITING
 from tests.certhelp import push_pair
 from tests.wirehelp import Reply, Wire, request
@@ -127,15 +136,21 @@ class FakeFleet:
 
 
 class FakeCertificates:
+    fails: Exception | None = None
+
     def __init__(self) -> None:
         self.kept: dict[str, tuple[int, int]] = {"com.apple.mgmt.old": (1, 1_800_000_000)}
         self.devices: dict[str, int] = {}
 
     async def put(self, topic: str, certificate: bytes, key: bytes, not_after: int) -> int:
+        if self.fails:
+            raise self.fails
         self.kept[topic] = (1, not_after)
         return 1
 
     async def versions(self) -> dict[str, tuple[int, int]]:
+        if self.fails:
+            raise self.fails
         return self.kept
 
     async def enrolled(self) -> dict[str, int]:
@@ -147,8 +162,11 @@ class FakeEnrollments:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str, str]] = []
+        self.fails: Exception | None = None
 
     async def authenticate(self, message: Any, identity: Identity) -> None:
+        if self.fails:
+            raise self.fails
         self.told.append(("Authenticate", str(message.enrollment), identity.fingerprint))
 
     async def token_update(self, message: Any, identity: Identity) -> int:
@@ -210,6 +228,7 @@ class APITests(SynchronousTestCase):
         self.ping_gives: Any = None
         self.enrollments = FakeEnrollments()
         self.unlocked: list[dict[str, str]] = []
+        self.unlock_gives: Exception | None = None
         self.feed = FakeFeed()
         self.audit = FakeAudit()
         self.refusals = FakeRefusals()
@@ -233,6 +252,8 @@ class APITests(SynchronousTestCase):
 
     async def _unlock(self, form: Mapping[str, str]) -> tuple[int, str, bytes]:
         self.unlocked.append(dict(form))
+        if self.unlock_gives:
+            raise self.unlock_gives
         if "serial" not in form:
             raise BadRequest("missing: serial")
         return 418, "text/plain", b"no"
@@ -400,19 +421,27 @@ class EnqueueTests(APITests):
         self.assertEqual(self.enqueuer.asked, [])
 
     def test_too_large(self) -> None:
-        """What is refused before it is read is refused in JSON like all else."""
-        for asked in (
-            b"PUT /v1/enqueue/a HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n",
-            b"GET /" + b"x" * (1 << 20) + b" HTTP/1.1\r\n\r\n",
-            b"what?\r\n\r\n",
+        """What is refused before it is read is refused in JSON, as its path spells refusals."""
+        large = b" HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
+        broken = b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnone\r\n"
+        for asked, status, field in (
+            (b"PUT /v1/enqueue/a" + large, 500, "command_error"),
+            (b"PUT /v1/enqueue/a?nopush=1" + broken, 500, "command_error"),
+            (b"POST /v1/push/a" + large, 500, "push_error"),
+            (b"PUT /v1/pushcert" + large, 500, "error"),
+            (b"PUT /migration" + large, 400, "error"),
+            (b"DELETE /v1/queue/a" + large, 400, "error"),
+            (b"GET /" + b"x" * (1 << 20) + b" HTTP/1.1\r\n\r\n", 400, "error"),
+            (b"PUT /v1/enqueue/a HTTP/1.1\r\n\r\n", 400, "error"),  # without Host
+            (b"what?\r\n\r\n", 400, "error"),
         ):
             wire = Wire(self.site)
             wire.send(asked)
             (reply,) = wire.replies()
             wire.lose()
-            self.assertEqual(reply.status, 400)
+            self.assertEqual(reply.status, status, asked[:40])
             self.assertEqual(reply.headers["content-type"], "application/json; charset=utf-8")
-            self.assertEqual(list(json.loads(reply.body)), ["error"])
+            self.assertEqual(list(json.loads(reply.body)), [field])
 
     def test_empty_body_pushes(self) -> None:
         """NanoMDM's way to push."""
@@ -436,19 +465,6 @@ class EnqueueTests(APITests):
             self.enqueuer.gives = reply
             self.assertEqual(self.ask("PUT", "/v1/push/a,b")[0], status, reply)
 
-    def test_errors_of_the_call(self) -> None:
-        """Each has a status and a text."""
-        for error, status in (
-            (BadRequest("name at least one enrollment id"), (400, "error")),
-            (Conflict("known with another body"), (500, "command_error")),
-        ):
-            self.enqueuer.gives = error
-            self.assertEqual(
-                self.ask("PUT", "/v1/enqueue/U-1", COMMAND), (status[0], {status[1]: str(error)})
-            )
-        self.enqueuer.gives = StoreUnavailable("inside")
-        self.assertEqual(self.ask("PUT", "/v1/enqueue/U-1", COMMAND)[0], 503)
-
     def test_no_command(self) -> None:
         """What is no command is refused before anything is queued, in NanoMDM's way."""
         for body in (b"garbage", plistlib.dumps({"x": 1}), COMMAND[:-30]):
@@ -461,6 +477,140 @@ class EnqueueTests(APITests):
         for method in ("GET", "PUT", "POST"):
             self.ask(method, "/v1/push/U-1,U-2")
         self.assertEqual(self.enqueuer.asked, [("push", ["U-1", "U-2"])] * 3)
+
+
+ABOUT = {"command_uuid": "C-1", "request_type": "DeviceInformation"}
+
+
+class FailureTests(APITests):
+    """Each way in which NanoMDM's calls can fail, with its status and its fields."""
+
+    def failed(self, method: str, path: str, body: bytes = b"") -> tuple[int, dict[str, Any], bool]:
+        """Say what came: status, fields, and whether it is to be tried again later."""
+        key = {"Authorization": "Basic " + base64.b64encode(f"n:{KEY}".encode()).decode()}
+        wire = Wire(self.site)
+        reply = wire.ask(method, path, body, **key)
+        wire.lose()
+        return reply.status, json.loads(reply.body), "retry-after" in reply.headers
+
+    def test_enqueue(self) -> None:
+        """500 with command_error, whoever's fault it is, and what is known of the command."""
+        away, both = StoreUnavailable("inside"), Conflict("known with another body")
+        ok, no = EnqueueReply({"a": TargetReply()}), TargetReply(command_error="no such enrollment")
+        for path, body, gives, told, later in (
+            # no ids
+            ("", COMMAND, ok, {"command_error": "name at least one enrollment id"}, False),
+            ("%20,,", COMMAND, ok, {"command_error": "name at least one enrollment id"}, False),
+            # the command can't be decoded
+            ("a", b"junk", ok, {"command_error": "not a property list"}, False),
+            (
+                *("a?nopush=1", b"junk", ok),
+                *({"command_error": "not a property list", "no_push": True}, False),
+            ),
+            # neither command nor push
+            (
+                *("a?nopush=1", b"", ok),
+                {
+                    "command_error": "nothing to do: neither a command nor a push",
+                    "no_push": True,
+                },
+                False,
+            ),
+            # the storage fails
+            ("a", COMMAND, away, {"command_error": "try again later", **ABOUT}, True),
+            (
+                *("a?nopush=1", COMMAND, away),
+                *({"command_error": "try again later", "no_push": True, **ABOUT}, True),
+            ),
+            ("a", COMMAND, StoreCorrupt("x"), {"command_error": "internal error", **ABOUT}, False),
+            ("a", COMMAND, both, {"command_error": str(both), **ABOUT}, False),
+            ("a", COMMAND, BadRequest("odd"), {"command_error": "odd", **ABOUT}, False),
+            ("a", b"", away, {"command_error": "try again later"}, True),
+            # the command is queued, and the storage fails when it comes to the push
+            (
+                *("a", COMMAND, EnqueueReply({}, push_error="store", **ABOUT)),
+                *({"push_error": "store", **ABOUT}, False),
+            ),
+            # all ids fail
+            (
+                *("a", COMMAND, EnqueueReply({"a": no}, **ABOUT)),
+                *({"status": {"a": {"command_error": "no such enrollment"}}, **ABOUT}, False),
+            ),
+        ):
+            self.enqueuer.gives = gives
+            got = self.failed("PUT", f"/v1/enqueue/{path}", body)
+            self.assertEqual(got, (500, told, later), path)
+        self.assertEqual(len(self.flushLoggedErrors(StoreCorrupt)), 1)
+
+    def test_push(self) -> None:
+        """500 with push_error."""
+        none, some = TargetReply(push_error="no token"), TargetReply(push_result="x")
+        for path, gives, told, later in (
+            ("", EnqueueReply({}), {"push_error": "name at least one enrollment id"}, False),
+            ("a", StoreUnavailable("x"), {"push_error": "try again later"}, True),
+            ("a", StoreCorrupt("x"), {"push_error": "internal error"}, False),
+            ("a", EnqueueReply({"a": none}), {"status": {"a": {"push_error": "no token"}}}, False),
+            (
+                *("a,b", EnqueueReply({"a": some}, push_error="store")),
+                *({"status": {"a": {"push_result": "x"}}, "push_error": "store"}, False),
+            ),
+        ):
+            self.enqueuer.gives = gives
+            self.assertEqual(self.failed("GET", f"/v1/push/{path}"), (500, told, later), path)
+        self.assertEqual(len(self.flushLoggedErrors(StoreCorrupt)), 1)
+
+    def test_others(self) -> None:
+        """400 for what the caller got wrong, 500 for what the storage or Apple did."""
+        _, pem = push_pair("com.apple.mgmt.External.new", YESTERDAY)
+        checkin = plistlib.dumps({"MessageType": "Authenticate", "UDID": "U", "Topic": "t"})
+        get, put = ("GET", "/v1/pushcert?topic=com.apple.mgmt.old"), ("PUT", "/v1/pushcert")
+        escrow, migration = ("POST", "/v1/escrowkeyunlock"), ("PUT", "/migration")
+        away, later = StoreUnavailable("x"), "try again later"
+        for call, body, gives, status, text in (
+            (get, b"", away, 500, later),
+            (get, b"", StoreCorrupt("x"), 500, "internal error"),
+            (("GET", "/v1/pushcert"), b"", None, 400, "topic is missing"),
+            (put, pem, away, 500, later),
+            (put, b"junk", None, 400, None),
+            (escrow, b"serial=A", away, 500, later),
+            (escrow, b"serial=A", NotHere("no push certificate"), 500, "no push certificate"),
+            (escrow, b"serial=A", Unreachable("Apple did not"), 500, "Apple did not"),
+            (escrow, b"", None, 400, "missing: serial"),
+            (migration, checkin, away, 500, later),
+            (migration, checkin, NotEnrolled("no Authenticate yet"), 500, "no Authenticate yet"),
+            (migration, b"junk", None, 400, None),
+        ):
+            self.certificates.fails = self.unlock_gives = self.enrollments.fails = gives
+            got, told, retry = self.failed(*call, body)
+            self.assertEqual((got, list(told), retry), (status, ["error"], gives is away), call)
+            if text is not None:
+                self.assertEqual(told["error"], text)
+        self.assertEqual(len(self.flushLoggedErrors(StoreCorrupt)), 1)
+
+    def test_what_was_done_is_told_though_the_audit_is_away(self) -> None:
+        """Else the caller would do it again; the log has the line."""
+        self.audit.fails = True
+        seen: list[Any] = []
+        globalLogPublisher.addObserver(seen.append)
+        self.addCleanup(globalLogPublisher.removeObserver, seen.append)
+        self.enqueuer.gives = EnqueueReply({"U-1": TargetReply()}, **ABOUT)
+        self.assertEqual(self.failed("PUT", "/v1/enqueue/U-1", COMMAND), (200, ABOUT, False))
+        (line,) = [each for each in seen if each["log_level"] is LogLevel.critical]
+        self.assertEqual(
+            (line["what"], line["enrollments"], line["outcome"], line["facts"]),
+            ("api.enqueue", ("U-1",), "ok", ABOUT),
+        )
+        self.enqueuer.gives = StoreUnavailable("x")
+        status, told, later = self.failed("PUT", "/v1/enqueue/U-1", COMMAND)
+        self.assertEqual((status, told["command_error"], later), (500, "try again later", True))
+
+    def test_calls_of_our_own(self) -> None:
+        """NanoMDM has none of these: 503, for what was done too."""
+        self.audit.fails = True
+        for method, path in (("DELETE", "/v1/queue/U-1"), ("GET", "/v1/results/U-1")):
+            self.assertEqual(
+                self.failed(method, path), (503, {"error": "try again later"}, True), path
+            )
 
 
 class PushCertificateTests(APITests):
@@ -571,9 +721,8 @@ class ManyIdsTests(APITests):
 
     def test_a_million_commas(self) -> None:
         """They name nobody; a path beyond all measure is refused."""
-        self.enqueuer.gives = BadRequest("name at least one enrollment id")
-        self.assertEqual(self.over_the_wire(f"/v1/push/{',' * 1_000_000}", b""), 400)
-        self.assertEqual(self.enqueuer.asked, [("push", [])])
+        self.assertEqual(self.over_the_wire(f"/v1/push/{',' * 1_000_000}", b""), 500)
+        self.assertEqual(self.enqueuer.asked, [])
         self.assertEqual(self.over_the_wire(f"/v1/push/{',' * 2_000_000}", b""), 400)
 
     def over_the_wire(self, path: str, body: bytes) -> int:

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from mdmd.apns.escrow import EscrowKeys
-from mdmd.errors import BadRequest, Unreachable
+from mdmd.errors import BadRequest, NotHere, Unreachable
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, key_pem
 from mdmd.pki.pushcert import read_push_certificate
@@ -119,7 +119,7 @@ class EscrowTests(TestCase):
             with self.assertRaises(BadRequest) as caught:
                 await self.keys.unlock({**FORM, name: ""})
             self.assertIn(name, str(caught.exception))
-        with self.assertRaises(BadRequest):
+        with self.assertRaises(NotHere):
             await self.keys.unlock({**FORM, "topic": "com.apple.mgmt.other"})
         self.assertEqual(self.apple.asked, [])
 

@@ -16,7 +16,7 @@ from mdmd.flow.enqueue import AT_ONCE, WAIT_FOR, Enqueuer, Fault
 from mdmd.flow.pushcert import install
 from mdmd.interfaces.fleet import Enqueued, Policy
 from mdmd.interfaces.identity import Identity
-from mdmd.interfaces.push import Decision, NoPush, PushOutcome
+from mdmd.interfaces.push import STORE_AWAY, Decision, NoPush, PushOutcome
 from mdmd.interfaces.queue import Turn
 from mdmd.mdm.command import Command, build_command
 from mdmd.mdm.enrollment import EnrollmentID
@@ -74,6 +74,8 @@ class FakeWaker:
             if each.device == "OFF"
             else PushOutcome(Decision.DROP_TOKEN, 410, "Unregistered")
             if each.device == "LOST"
+            else STORE_AWAY
+            if each.device.startswith("AWAY")
             else PushOutcome(Decision.DELIVERED, 200, "", f"apns-{each.device}")
             for each in targets
         ]
@@ -248,6 +250,18 @@ class EnqueueTests(Stories):
         self.assertEqual(reply.status["LOST"].push_error, "push HTTP status: 410: Unregistered")
         self.assertEqual([each.device for each in self.waker.pushed], ["A", "LOST"])
         self.assertEqual((reply.command_uuid, reply.request_type), ("U1", "DeviceInformation"))
+
+    def test_the_store_goes_before_the_push(self) -> None:
+        """That is an error of the push as a whole; of some only, it is theirs."""
+        for asked in (
+            self.story.enqueue(self.command, ["AWAY1", "AWAY2"]),
+            self.story.push(["AWAY1", "AWAY2"]),
+        ):
+            reply = self.told(asked)
+            self.assertEqual(reply.push_error, STORE_AWAY.reason)
+            self.assertEqual(reply.status["AWAY2"].push_error, STORE_AWAY.reason)
+        reply = self.told(self.story.push(["AWAY1", "A"]))
+        self.assertEqual((reply.push_error, reply.status["A"].push_result), ("", "apns-A"))
 
     def test_no_push(self) -> None:
         """Queued, and left for whoever connects by itself; to be disabled is no error then."""

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
-from mdmd.web.api import ROUTES
+from mdmd.web.api_routes import ROUTES
 from tests.daemonhelp import RunningDaemon
 
 DESCRIPTION = Path(__file__).parent.parent / "docs" / "openapi.yaml"

@@ -17,7 +17,7 @@ from twisted.web.iweb import IAgent, IPolicyForHTTPS
 from zope.interface import implementer
 
 from mdmd.apns.tls import read_roots
-from mdmd.errors import BadRequest, Unreachable
+from mdmd.errors import BadRequest, NotHere, Unreachable
 from mdmd.interfaces.push import IPushCertificates
 from mdmd.pki.pushcert import PushCertificate, read_push_certificate
 
@@ -54,7 +54,8 @@ class EscrowKeys:
         """
         Pass a request on; return Apple's status, content type and body.
 
-        :raises BadRequest: a field is missing, or there is no such topic here.
+        :raises BadRequest: a field is missing.
+        :raises NotHere: there is no push certificate of the topic.
         :raises Unreachable: Apple does not answer.
         """
         missing = [name for name in REQUIRED if not form.get(name)]
@@ -62,7 +63,7 @@ class EscrowKeys:
             raise BadRequest(f"missing: {', '.join(missing)}")
         stored = await self._certificates.get(form["topic"])
         if stored is None:
-            raise BadRequest("no push certificate of this topic")
+            raise NotHere("no push certificate of this topic")
         _, certificate, key = stored
         asked = Deferred.fromCoroutine(
             self._ask(form, read_push_certificate(certificate + b"\n" + key, now=None))

@@ -17,7 +17,15 @@ from mdmd.apns.line import DEADLINE
 from mdmd.apns.status import WakerStatus
 from mdmd.apns.timing import Clock, Jitter, Timer, spread, step, stop_timer
 from mdmd.errors import MdmdError, StoreUnavailable
-from mdmd.interfaces.push import Decision, DuePush, IPushService, IPushWork, NoPush, PushOutcome
+from mdmd.interfaces.push import (
+    STORE_AWAY,
+    Decision,
+    DuePush,
+    IPushService,
+    IPushWork,
+    NoPush,
+    PushOutcome,
+)
 from mdmd.mdm.enrollment import EnrollmentID
 
 log = Logger()
@@ -35,8 +43,6 @@ ALARM_DELAYS = (60.0, 300.0, 600.0)  # the same; somebody has to mend something 
 OUTAGE_DELAYS = (1.0, 2.0, 5.0, 10.0, 30.0)
 STORE_DELAYS = (0.5, 1.0, 2.0, 5.0)  # seconds, after failures of the store in a row
 STOP_PATIENCE = 6.0  # seconds that stop() waits for pushes and their records
-
-_UNKNOWN = PushOutcome(Decision.RETRY, reason="the store does not answer; it is tried again later")
 
 
 @attrs.define(eq=False)
@@ -165,11 +171,11 @@ class Waker:
             claims = []
         except BaseException:
             for target in targets:
-                self._land(target, _UNKNOWN)
+                self._land(target, STORE_AWAY)
             raise
         if not claims:
             for target in targets:
-                self._land(target, _UNKNOWN)
+                self._land(target, STORE_AWAY)
             return
         for target, claim in zip(targets, claims, strict=True):
             if isinstance(claim, NoPush):
@@ -275,7 +281,7 @@ class Waker:
     def _flown(self, result: PushOutcome | Failure, enrollment: EnrollmentID) -> None:
         if isinstance(result, Failure):
             log.failure("a push failed in a way nobody thought of", result)
-            result = _UNKNOWN
+            result = STORE_AWAY
         self._land(enrollment, result)
 
     def _land(self, enrollment: EnrollmentID, outcome: PushOutcome | NoPush) -> None:

@@ -44,7 +44,7 @@ from mdmd.ops.refusals import Refusals
 from mdmd.ops.tail import Tail
 from mdmd.store.feed import Feed
 from mdmd.store.store import Store
-from mdmd.web.api import make_api
+from mdmd.web.api_routes import make_api
 from mdmd.web.apps import Shelf
 from mdmd.web.limited import LimitedSite
 from mdmd.webhook.webhooks import Webhooks

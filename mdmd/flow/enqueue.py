@@ -4,7 +4,7 @@ An operator asks: queue a command on some enrollments, and wake them.
 The API, Perspective Broker and the manhole all come through here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import attrs
@@ -12,7 +12,7 @@ import attrs
 from mdmd.errors import BadMessage, BadRequest
 from mdmd.flow.pins import Kept, Pins
 from mdmd.interfaces.fleet import Enqueued, IFleet, Policy, Priority
-from mdmd.interfaces.push import Decision, IWaker, NoPush, PushOutcome
+from mdmd.interfaces.push import STORE_AWAY, Decision, IWaker, NoPush, PushOutcome
 from mdmd.mdm.answers.decode import LIMITS, is_partial
 from mdmd.mdm.catalogue.load import entry
 from mdmd.mdm.command import Command, keys_of
@@ -55,7 +55,11 @@ class TargetReply:
 
 @attrs.frozen
 class Reply:
-    """What became of a call. ``status`` is by id, as typed but trimmed, in order."""
+    """
+    What became of a call. ``status`` is by id, as typed but trimmed, in order.
+
+    :ivar push_error: why nobody at all was pushed to.
+    """
 
     status: dict[str, TargetReply]
     no_push: bool = False
@@ -112,6 +116,7 @@ class Enqueuer:
         return Reply(
             status,
             no_push=not push,
+            push_error=_common(status),
             command_uuid=command.uuid,
             request_type=command.request_type,
         )
@@ -154,7 +159,7 @@ class Enqueuer:
             targets, read = _read(part)
             status |= {typed: _of_push(reply) for typed, reply in read.items()}
             status |= await self._push(targets)
-        return Reply(status)
+        return Reply(status, push_error=_common(status))
 
     async def _push(self, targets: dict[str, EnrollmentID]) -> dict[str, TargetReply]:
         if not targets:
@@ -217,6 +222,12 @@ _BAD_ID = TargetReply(command_error=Fault.BAD_ID.value)
 def _of_push(reply: TargetReply) -> TargetReply:
     """Spell what was wrong with an id as the answer to a push."""
     return TargetReply(push_error=reply.command_error) if reply.command_error else reply
+
+
+def _common(status: Mapping[str, TargetReply]) -> str:
+    """Say what keeps everybody from being pushed to: the store, not each one's own trouble."""
+    errors = {each.push_error for each in status.values()}
+    return STORE_AWAY.reason if errors == {STORE_AWAY.reason} else ""
 
 
 def _pushed(outcome: PushOutcome | NoPush) -> TargetReply:

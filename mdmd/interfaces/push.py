@@ -40,6 +40,12 @@ class PushOutcome:
     maybe_twice: bool = False  # a first sending got no answer: APNs may have both
 
 
+# Nobody knows whom to push to, nor with what.
+STORE_AWAY = PushOutcome(
+    Decision.RETRY, reason="the store does not answer; it is tried again later"
+)
+
+
 class IPushService(Protocol):
     """The road to APNs."""
 

@@ -4,7 +4,6 @@ The HTTP API for integrators: NanoMDM's, so that its tools work unchanged, and o
 Source: NanoMDM's docs/openapi.yaml and http/api, for what it has.
 """
 
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol, cast
@@ -15,7 +14,6 @@ from twisted.internet.interfaces import IReactorTime
 
 from mdmd.errors import (
     BadCertificate,
-    BadMessage,
     BadRequest,
     Conflict,
     NotHere,
@@ -25,7 +23,7 @@ from mdmd.flow.enqueue import Reply
 from mdmd.flow.migrate import Migration
 from mdmd.flow.pushcert import install
 from mdmd.flow.send import How, Sent
-from mdmd.interfaces.audit import IAudit, IRefusals, on_refused
+from mdmd.interfaces.audit import on_refused
 from mdmd.interfaces.fleet import Event, IFleet, Policy
 from mdmd.interfaces.push import IPushCertificates
 from mdmd.interfaces.webhooks import IFeed
@@ -33,12 +31,9 @@ from mdmd.mdm import plist
 from mdmd.mdm.catalogue.check import check_form
 from mdmd.mdm.command import Command, decode_command
 from mdmd.web import api_json
-from mdmd.web.api_call import LARGEST_PAGE, Call, Route, json_answer, spell_error
+from mdmd.web.api_call import LARGEST_PAGE, Call, json_answer
 from mdmd.web.api_reply import spell_reply
-from mdmd.web.api_site import ApiLeaf
-from mdmd.web.channel import Limits
-from mdmd.web.limited import LimitedSite
-from mdmd.web.respond import Answer, Clock, Edge
+from mdmd.web.respond import Answer, Clock
 
 Ping = Callable[[], Awaitable[object]]
 Measures = Callable[[], Awaitable[bytes]]
@@ -48,7 +43,6 @@ _PING_SECONDS = 3.0
 _ALL_RESULTS = 10_000  # more than the store keeps of one enrollment
 _LONGEST_WAIT = 60.0  # seconds
 _PAGES = 10  # looked through for a filter before the answer says how far it came
-_LINE = 1 << 20  # bytes; many ids are in one path
 _NOTHING = "nothing to do: neither a command nor a push"
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -67,10 +61,6 @@ class Enqueues(Protocol):
 
     async def push(self, ids: list[str]) -> Reply:
         """Push."""
-
-
-async def _no_metrics() -> bytes:
-    return b""
 
 
 class Sends(Protocol):
@@ -130,19 +120,17 @@ class Api:
     async def enqueue(self, call: Call) -> Answer:
         """Queue the plist in the body, and push unless told not to."""
         push = not call.flag("nopush")
-        try:
-            command = decode_command(call.body) if call.body.strip() else None
-            if command is not None and call.flag("strict"):
-                return await self._told(self._strictly(command, call.ids, push))
-            if command is not None or push:
-                return await self._told(self._enqueuer.enqueue(command, call.ids, push=push))
-            why, outcome = _NOTHING, "refused"
-        except (BadMessage, Conflict) as error:
-            why, outcome = str(error), type(error).__name__
-        # What keeps the whole call from being done is a 500 in this field, as NanoMDM has it.
-        reply = Reply({}, no_push=not push, command_error=why)
-        refused = await spell_reply(reply, self._clock)
-        return attrs.evolve(refused, outcome=outcome)
+        if not push:
+            call.besides["no_push"] = True
+        _check_ids(call)
+        command = decode_command(call.body) if call.body.strip() else None
+        if command is None and not push:
+            raise BadRequest(_NOTHING)
+        if command is not None:
+            call.besides.update(command_uuid=command.uuid, request_type=command.request_type)
+            if call.flag("strict"):
+                return await self._strictly(command, call.ids, push)
+        return await self._told(self._enqueuer.enqueue(command, call.ids, push=push))
 
     async def _told(self, reply: Awaitable[Reply]) -> Answer:
         replied = await reply
@@ -156,18 +144,23 @@ class Api:
         outcome, told = on_refused(refused, len(replied.status))
         return attrs.evolve(answer, outcome=outcome, told={**answer.told, **told})
 
-    async def _strictly(self, command: Command, ids: list[str], push: bool) -> Reply:
+    async def _strictly(self, command: Command, ids: list[str], push: bool) -> Answer:
         """Queue what the catalogue has nothing against, for each id by itself."""
-        if self._sender is None:
-            _check(command)
-            return await self._enqueuer.enqueue(command, ids, push=push)
         try:
-            return (await self._sender.send(command, ids, How(push=push))).reply
-        except BadRequest as error:
-            raise BadRequest("; ".join(str(error).splitlines())) from error
+            if self._sender is None:
+                _check(command)
+                return await self._told(self._enqueuer.enqueue(command, ids, push=push))
+            return await self._told(self._sent(self._sender, command, ids, push))
+        except BadRequest as error:  # nothing of NanoMDM's, so this is said in our way
+            answer = json_answer({"error": "; ".join(str(error).splitlines())}, 400)
+            return attrs.evolve(answer, outcome=type(error).__name__)
+
+    async def _sent(self, sender: Sends, command: Command, ids: list[str], push: bool) -> Reply:
+        return (await sender.send(command, ids, How(push=push))).reply
 
     async def push(self, call: Call) -> Answer:
         """Push only."""
+        _check_ids(call)
         return await self._told(self._enqueuer.push(call.ids))
 
     async def put_push_certificate(self, call: Call) -> Answer:
@@ -296,6 +289,11 @@ class Api:
         return Answer(body, content_type, status)
 
 
+def _check_ids(call: Call) -> None:
+    if not call.ids:
+        raise BadRequest("name at least one enrollment id")
+
+
 def _wants(topics: Sequence[str], topic: str) -> bool:
     """Say whether a topic is among those asked for; ``mdm.*`` is all that begin so."""
     return any(
@@ -321,66 +319,6 @@ def _check(command: Command) -> None:
     verdict = check_form(command.request_type, keys)
     if verdict.faults:
         raise BadRequest("; ".join(verdict.faults))
-
-
-ROUTES = (
-    Route(("GET",), "/version", Api.version, open=True),
-    Route(("GET",), "/healthz", Api.health, open=True),
-    Route(("GET",), "/metrics", Api.metrics),
-    Route(("PUT", "POST"), "/v1/enqueue/{ids}", Api.enqueue, act="api.enqueue"),
-    Route(("GET", "PUT", "POST"), "/v1/push/{ids}", Api.push, act="api.push"),
-    Route(("PUT",), "/v1/pushcert", Api.put_push_certificate, act="api.pushcert"),
-    Route(("GET",), "/v1/pushcert", Api.push_certificate),
-    Route(("GET",), "/v1/enrollments", Api.enrollments),
-    Route(("GET",), "/v1/enrollments/{id}", Api.enrollment),
-    Route(("GET",), "/v1/queue/{id}", Api.queue),
-    Route(("DELETE",), "/v1/queue/{id}", Api.clear_queue, act="api.clear_queue"),
-    Route(("DELETE",), "/v1/queue/{id}/{uuid}", Api.cancel, act="api.cancel"),
-    Route(("GET",), "/v1/results/{id}", Api.results, reads="api.results"),
-    Route(("GET",), "/v1/results/{id}/{uuid}", Api.result, reads="api.result"),
-    Route(("GET",), "/v1/events", Api.events, reads="api.events"),
-    Route(("POST",), "/v1/escrowkeyunlock", Api.escrow_key_unlock, act="api.escrowkeyunlock"),
-    Route(("PUT", "POST"), "/migration", Api.migrate, act="api.migrate"),
-)
-
-
-def make_api(
-    api_key: str,
-    fleet: IFleet,
-    enqueuer: Enqueues,
-    certificates: IPushCertificates,
-    ping: Ping,
-    version: str,
-    clock: Clock,
-    migration: Migration,
-    unlock: Unlock,
-    feed: IFeed,
-    audit: IAudit | None = None,
-    metrics: Measures = _no_metrics,
-    limits: Limits | None = None,
-    jitter: Callable[[], float] = random.random,
-    sender: Sends | None = None,
-    refusals: IRefusals | None = None,
-) -> LimitedSite:
-    """
-    Make the API's site.
-
-    :param api_key: the password of everybody; an empty one lets nobody in.
-    :param ping: raises StoreUnavailable when the store does not answer.
-    :param clock: the reactor; its seconds are those since the epoch.
-    :param audit: is told of each act and each read of a secret, None: nobody is.
-    :param refusals: is told of each wrong key.
-    :param metrics: gives everything counted in Prometheus' text format.
-    :param sender: holds a strict command against what is known of each device;
-        None: only against what Apple says of the command.
-    :param unlock: a form's fields to Apple's status, content type and body.
-    """
-    api = Api(
-        *(fleet, enqueuer, certificates, ping, version, clock, migration, unlock, feed),
-        *(metrics, sender),
-    )
-    leaf = ApiLeaf(ROUTES, api, api_key, clock, Edge(clock, jitter, spell_error), audit, refusals)
-    return LimitedSite(leaf, clock, limits or Limits(body=16 << 20, line=_LINE), spell=spell_error)
 
 
 async def _ask(ping: Ping) -> bool:

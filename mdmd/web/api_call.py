@@ -8,10 +8,10 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 import attrs
 
-from mdmd.errors import BadRequest, NotHere
+from mdmd.errors import BadRequest, MdmdError, NotHere
 from mdmd.interfaces.audit import on_some
 from mdmd.mdm.enrollment import EnrollmentID
-from mdmd.web.respond import Answer
+from mdmd.web.respond import Answer, text_of
 
 JSON = "application/json; charset=utf-8"
 PAGE = 100
@@ -48,6 +48,7 @@ class Call:
 
     :ivar path: the parts that vary, by their names in the route.
     :ivar ids: those of a path that may name several, trimmed, each once.
+    :ivar besides: what the answer says too if this fails, at a path of NanoMDM's.
     """
 
     method: str
@@ -56,6 +57,7 @@ class Call:
     body: bytes = attrs.field(repr=False)
     ids: list[str] = attrs.field(factory=list)
     noted: Noted = attrs.field(factory=Noted, eq=False)
+    besides: dict[str, object] = attrs.field(factory=dict, eq=False)
 
     def note_secret(self, enrollments: Iterable[str], **facts: str) -> None:
         """Note that messages of these enrollments go out as they came."""
@@ -119,12 +121,37 @@ class Call:
 
 
 @attrs.frozen
+class Fails:
+    """
+    How NanoMDM says, at a path that it has, that a call failed: 500, in a field of that path.
+
+    :ivar faults: the errors that are 400 there.
+    Source: NanoMDM's http/api and api: whatever its storage or a push says is a 500.
+    """
+
+    field: str = "error"
+    faults: tuple[type[MdmdError], ...] = ()
+
+    def status(self, error: BaseException) -> int:
+        """Say which of the two an error is."""
+        return 400 if isinstance(error, self.faults) else 500
+
+    def spell(
+        self, error: BaseException, besides: Mapping[str, object] | None = None
+    ) -> tuple[int, bytes, str]:
+        """Spell an error: status, body and content type."""
+        body, content_type = spell({self.field: text_of(error), **(besides or {})})
+        return self.status(error), body, content_type
+
+
+@attrs.frozen
 class Route:
     """
     Methods and a path, ``{name}`` for a part that varies.
 
     :ivar act: names it in the audit: each call of it is there.
     :ivar reads: names it there too, but only an answer with a secret in it is.
+    :ivar fails: of a path that NanoMDM has, how it says that a call failed.
     """
 
     methods: tuple[str, ...]
@@ -133,6 +160,7 @@ class Route:
     open: bool = False  # without the key
     act: str = ""
     reads: str = ""
+    fails: Fails | None = None
 
     def match(self, parts: list[bytes]) -> dict[str, bytes] | None:
         """Give the parts that vary by name, still escaped; None if this is not the path."""

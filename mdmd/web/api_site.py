@@ -7,12 +7,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from mdmd.errors import MdmdError, NotHere
+from mdmd.errors import MdmdError, NotHere, StoreUnavailable
 from mdmd.interfaces.audit import AuditEntry, IAudit, IRefusals
-from mdmd.web.api_call import Call, Route, matching, read_ids, read_path
+from mdmd.web.api_call import Call, Route, matching, read_ids, read_path, told
 from mdmd.web.breath import breathe
 from mdmd.web.channel import LimitedRequest, peer_of
 from mdmd.web.respond import Answer, Clock, Edge, Facts, Refusal, method_not_allowed
@@ -137,7 +137,7 @@ class ApiLeaf:
         for route, named in routes:
             if method in route.methods:
                 call = Call(method, read_path(named), request.args, body, await self._ids(named))
-                answer = await self._called(route, call, request)
+                answer = await self._called(route, call, request, facts)
                 facts.update(answer.told)
                 return answer
         raise method_not_allowed(
@@ -173,19 +173,44 @@ class ApiLeaf:
     def _is_key(self, shown: bytes | None) -> bool:
         return bool(self._key) and shown is not None and hmac.compare_digest(shown, self._key)
 
-    async def _called(self, route: Route, call: Call, request: LimitedRequest) -> Answer:
+    async def _called(
+        self, route: Route, call: Call, request: LimitedRequest, facts: Facts
+    ) -> Answer:
         try:
             answer = await route.call(self._api, call)
-        except MdmdError as error:
-            if route.act:
-                await self._write(route, call, request, type(error).__name__, {})
-            raise
+        except (MdmdError, CancelledError) as error:
+            outcome = type(error).__name__
+            if route.fails is None:
+                if route.act:
+                    await self._write(route, call, request, outcome, {})
+                raise
+            status, body, content_type = route.fails.spell(error, call.besides)
+            headers = self._edge.refuse(error, facts).headers  # Retry-After stays
+            about = told(call.besides)
+            answer = Answer(body, content_type, status, headers, about, outcome)
         if route.act:
-            await self._write(route, call, request, answer.outcome, answer.told)
+            await self._note_act(route, call, request, answer)
         elif call.noted.is_secret:
             # Before the answer goes out: no secret is read without a trace.
             await self._write(route, call, request, "ok", call.noted.facts)
         return answer
+
+    async def _note_act(
+        self, route: Route, call: Call, request: LimitedRequest, answer: Answer
+    ) -> None:
+        try:
+            await self._write(route, call, request, answer.outcome, answer.told)
+        except StoreUnavailable:
+            if route.fails is None:
+                raise
+            # NanoMDM's callers get told what became of their call, which is done or is not: an
+            # error in its place would have them do it again. The log has the line instead.
+            entry = _entry(route, call, request, answer.outcome, answer.told)
+            log.critical(
+                "the store is away, and the audit lacks: {who} from {source}: {what} {facts} on "
+                "{enrollments}: {outcome}",
+                **attrs.asdict(entry, filter=attrs.filters.exclude("id")),
+            )
 
     async def _write(
         self,
@@ -193,26 +218,30 @@ class ApiLeaf:
         call: Call,
         request: LimitedRequest,
         outcome: str,
-        told: Mapping[str, str],
+        about: Mapping[str, str],
     ) -> None:
-        if self._audit is None:
-            return
-        name, _ = _credentials(request)
-        ids = _named(call)
-        facts = dict(told)
-        if "uuid" in call.path:
-            facts["uuid"] = call.path["uuid"][:_LONGEST]
-        if len(ids) > _AUDITED:
-            facts["enrollments"] = str(len(ids))
-        entry = AuditEntry(
-            f"API key {name}".strip(),
-            f"api {peer_of(request.client)}",
-            route.act or route.reads,
-            tuple(each[:_LONGEST] for each in ids[:_AUDITED]),
-            facts,
-            outcome,
-        )
-        await self._audit.write(entry)
+        if self._audit is not None:
+            await self._audit.write(_entry(route, call, request, outcome, about))
+
+
+def _entry(
+    route: Route, call: Call, request: LimitedRequest, outcome: str, about: Mapping[str, str]
+) -> AuditEntry:
+    name, _ = _credentials(request)
+    ids = _named(call)
+    facts = dict(about)
+    if "uuid" in call.path:
+        facts["uuid"] = call.path["uuid"][:_LONGEST]
+    if len(ids) > _AUDITED:
+        facts["enrollments"] = str(len(ids))
+    return AuditEntry(
+        f"API key {name}".strip(),
+        f"api {peer_of(request.client)}",
+        route.act or route.reads,
+        tuple(each[:_LONGEST] for each in ids[:_AUDITED]),
+        facts,
+        outcome,
+    )
 
 
 def _credentials(request: LimitedRequest) -> tuple[str, bytes | None]:

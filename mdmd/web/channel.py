@@ -264,10 +264,10 @@ class Channel(TwistedProtocol):
                 self._request = request
                 self.site.resource.render(request)
         except MalformedError as error:
-            self.refuse(400, str(error))
+            self.refuse(str(error))
         except OversizedError:
             self.site.oversized(self.host())
-            self.refuse(400, "the body is too large")
+            self.refuse("the body is too large")
         finally:
             self._reading = False
 
@@ -377,20 +377,21 @@ class Channel(TwistedProtocol):
 
     # -- refusing --------------------------------------------------------------
 
-    def refuse(self, status: int, text: str) -> None:
+    def refuse(self, text: str) -> None:
         """Answer a request that is not read to its end, and end the connection."""
         if self._phase is _Phase.CLOSING:
             return
         self.site.counts.bad += 1
-        body, content_type = self.site.spell(text)
+        head = self._reader.head
+        path = b"" if head is None else head.target.partition(b"?")[0]
+        status, body, content_type = self.site.unread(text, path)
         self.transport.write(
             b"%bContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
             % (_status_line(status), content_type.encode(), len(body), body)
         )
-        head = self._reader.head
         wide_event(
             b"?" if head is None else head.method,
-            b"?" if head is None else head.target.partition(b"?")[0],
+            path or b"?",
             status,
             {"peer": self.host(), "reason": text},
         )

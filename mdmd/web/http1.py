@@ -114,10 +114,10 @@ class Reader:
         limit = self._limit
         if head.length is None or head.length > limit:
             limit = max(limit, self._larger(head))
+        self.head = head
         if head.length is not None and head.length > limit:
             raise OversizedError
         del buffer[: end + 4]
-        self.head = head
         self._chunks = _Chunks(limit) if head.length is None else None
         return head
 

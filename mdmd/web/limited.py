@@ -25,12 +25,17 @@ class Counts:
     bad: int = 0  # requests refused before they were read
 
 
+def _unread(text: str, path: bytes) -> tuple[int, bytes, str]:
+    return 400, *plain(text)
+
+
 class LimitedSite(Factory):
     """
     A site of one resource.
 
     :param too_large: is told of an oversized body and the peer's address.
-    :param spell: an error's text to body and content type, for what is refused unread.
+    :param unread: of what is refused unread, the reason and the path, if it was read, to
+        status, body and content type.
     :param knows: says of a request whose body is still to come whether a certificate of
         ours comes with it; its holder may send larger bodies.
     """
@@ -44,14 +49,14 @@ class LimitedSite(Factory):
         limits: Limits,
         too_large: Callable[[str], object] = lambda peer: None,
         knows: Callable[[LimitedRequest], bool] = lambda request: False,
-        spell: Callable[[str], tuple[bytes, str]] = plain,
+        unread: Callable[[str, bytes], tuple[int, bytes, str]] = _unread,
     ) -> None:
         self.resource = resource
         self.reactor = reactor
         self.limits = limits
         self.oversized = too_large
         self.knows = knows
-        self.spell = spell
+        self.unread = unread
         self.channels: set[Channel] = set()
         self.most = 0  # connections at a time, since whoever looks at it set it back
         self.counts = Counts()

@@ -178,10 +178,10 @@ class Edge:
         try:
             answer = await story
         except (errors.MdmdError, Refusal, CancelledError) as error:
-            answer = self._refuse(error, facts)
+            answer = self.refuse(error, facts)
         except Exception as error:
             log.failure("a bug of ours, answered with 500: {path}", path=_printable(path[:_PATH]))
-            answer = self._refuse(error, facts)
+            answer = self.refuse(error, facts)
         now = self.clock.seconds()
         facts["ms"] = round((now - began) * 1000, 1)
         facts["bytes_out"] = len(answer.body)
@@ -191,7 +191,8 @@ class Edge:
             send(request, answer, now)
         wide_event(method, path, answer.status, facts)
 
-    def _refuse(self, error: Exception, facts: Facts) -> Answer:
+    def refuse(self, error: Exception, facts: Facts) -> Answer:
+        """Make an answer of an error; ``facts`` are told of it."""
         status = status_of(error)
         facts["error"] = type(error).__name__
         if isinstance(error, errors.MdmdError):
