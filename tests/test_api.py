@@ -937,6 +937,16 @@ class AuditTests(APITests):
         self.assertTrue(entry.source.startswith("api "))
         self.assertEqual((entry.facts["command_uuid"], entry.outcome), ("C-1", "ok"))
 
+    def test_what_a_command_is_about(self) -> None:
+        """Which profile was removed, and no payload."""
+        self.enqueuer.gives = EnqueueReply({"U-1": TargetReply()}, command_uuid="C-1")
+        command = {"RequestType": "RemoveProfile", "Identifier": "org.example.wifi"}
+        self.ask(
+            *("PUT", "/v1/enqueue/U-1"),
+            plistlib.dumps({"CommandUUID": "C-1", "Command": command}),
+        )
+        self.assertEqual(self.audit.entries[-1].facts["Identifier"], "org.example.wifi")
+
     def test_what_was_refused_is_not_ok(self) -> None:
         """Nor what was refused for some; a queued command whose push failed is queued."""
         no, unpushed = TargetReply(command_error="no"), TargetReply(push_error="no")

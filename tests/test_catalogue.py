@@ -15,11 +15,13 @@ from mdmd.errors import NotHere
 from mdmd.mdm.catalogue.build import build_keys
 from mdmd.mdm.catalogue.check import check_fit, check_form
 from mdmd.mdm.catalogue.describe import describe
+from mdmd.mdm.catalogue.detail import detail, detail_of
 from mdmd.mdm.catalogue.entry import PLATFORMS, RIGHTS, read_entry
 from mdmd.mdm.catalogue.facts import Facts
 from mdmd.mdm.catalogue.load import COMMANDS, entries, entry, names, need, search
 from mdmd.mdm.command import build_command
 from mdmd.mdm.enrollment import EnrollmentType
+from mdmd.ops.manhole.secretive import sounds
 
 Raw = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -219,6 +221,64 @@ class EntriesTests(SynchronousTestCase):
             [sys.executable, "-c", program], capture_output=True, text=True, check=True
         )
         self.assertEqual(run.stdout.split(), ["0", "0"])
+
+
+class DetailTests(SynchronousTestCase):
+    """What the audit says of a command besides its RequestType."""
+
+    def test_what_it_is_about(self) -> None:
+        """The profile, the app, the user; numbers and truths too; of a URL where it leads."""
+        for name, keys, told in (
+            (
+                "RemoveProfile",
+                {"Identifier": "org.example.wifi"},
+                {"Identifier": "org.example.wifi"},
+            ),
+            ("InstallApplication", {"iTunesStoreID": 1234567}, {"iTunesStoreID": "1234567"}),
+            (
+                "InstallApplication",
+                {"ManifestURL": "https://me:pw@mdm.example.org/app/70k3n/x?key=s"},
+                {"ManifestURL": "https://mdm.example.org/…"},
+            ),
+            ("InstallApplication", {"ManifestURL": "https://[::1"}, {}),
+            (
+                "DeleteUser",
+                {"UserName": "grüße", "ForceDeletion": True, "DeleteAllUsers": False},
+                {"UserName": "grüße", "ForceDeletion": "true", "DeleteAllUsers": "false"},
+            ),
+        ):
+            self.assertEqual(detail(name, keys), told, name)
+            self.assertEqual(detail_of(build_command(name, keys)), told, name)
+
+    def test_no_payload_and_no_secret(self) -> None:
+        """Neither texts, nor what is long or of another type, nor what is not in the catalogue."""
+        for name, keys in (
+            ("DeviceLock", {"PIN": "123456", "Message": "your code is 123456"}),
+            ("EraseDevice", {"PIN": "123456"}),
+            ("RequestMirroring", {"Password": "hunter2"}),
+            ("ApplyRedemptionCode", {"RedemptionCode": "hunter2"}),
+            ("RemoveProfile", {"Identifier": "x" * 101}),
+            ("RemoveProfile", {"Identifier": "a\nb"}),
+            ("RemoveProfile", {"Identifier": ["x"]}),
+            ("RemoveProfile", {"Identifier": ""}),
+            ("RemoveProfile", {"Secret": "hunter2"}),
+            ("InstallProfile", {"Payload": b"hunter2"}),
+            ("NoSuchCommand", {"Identifier": "x"}),
+        ):
+            self.assertEqual(detail(name, keys), {}, name)
+            self.assertEqual(detail_of(build_command(name, keys)), {}, name)
+
+    def test_what_sounds_like_a_secret_is_marked(self) -> None:
+        """A key that is forgotten there would be told."""
+        harmless = {("RotateFileVaultKey", "KeyType")}
+        for each in entries():
+            for name, key in each.keys.items():
+                if key.type in ("boolean", "integer", "string") and name not in each.secrets:
+                    self.assertTrue(
+                        not (sounds(name) or name.endswith("Code"))
+                        or (each.name, name) in harmless,
+                        (each.name, name),
+                    )
 
 
 class FormTests(SynchronousTestCase):

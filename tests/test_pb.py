@@ -458,6 +458,34 @@ class RoleTests(SynchronousTestCase):
             entry = self.desk.audit.entries[-1]
             self.assertEqual((entry.outcome, entry.facts.get("refused")), (outcome, told), status)
 
+    def test_the_audit_says_what_a_command_is_about(self) -> None:
+        """Which profile was removed, sent in whichever way, and refused or not."""
+        keys = {"Identifier": "org.example.wifi"}
+        plist = plistlib.dumps(
+            {"CommandUUID": "1", "Command": {"RequestType": "RemoveProfile", **keys}}
+        )
+        for name, arguments in (
+            ("commands.send", {"ids": [MAC], "request_type": "RemoveProfile", "keys": keys}),
+            ("commands.send_raw", {"ids": [MAC], "plist": plist}),
+        ):
+            for role in (Role.ADMIN, Role.VIEWER):
+                self.allowed(role, name, arguments)
+                facts = self.desk.audit.entries[-1].facts
+                self.assertEqual(facts["request_type"], "RemoveProfile", name)
+                self.assertEqual(facts["Identifier"], "org.example.wifi", name)
+        self.allowed(Role.ADMIN, "commands.send_raw", {"ids": [MAC], "plist": b"junk"})
+        self.assertEqual(self.desk.audit.entries[-1].outcome, "BadMessage")
+
+    def test_the_audit_says_what_was_in_the_queue(self) -> None:
+        """Of a command that is taken out, or put back."""
+        arguments = {"ids": [MAC], "request_type": "Restart", "uuid": "C-1", "force": True}
+        self.allowed(Role.ADMIN, "commands.send", arguments)
+        self.allowed(Role.ADMIN, "queue.requeue", {"id": MAC, "uuid": "C-1"})
+        self.assertEqual(self.desk.audit.entries[-1].facts["request_type"], "Restart")
+        (waits,) = self.desk.fleet.queues[MAC]
+        self.allowed(Role.ADMIN, "queue.cancel", {"id": MAC, "uuid": waits.uuid})
+        self.assertEqual(self.desk.audit.entries[-1].facts["request_type"], "Restart")
+
     def test_the_audit_has_no_keys_of_commands(self) -> None:
         """A PIN in a command's keys is not in the audit."""
         arguments = {

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Wire = Any  # None, bool, int, float, str, bytes, datetime, and lists and dicts of them
 Arguments = Mapping[str, Any]
+Facts = Callable[[Arguments], Mapping[str, str]]
 NeededRole = Role | Callable[[Arguments], Role]
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Wire]])
 
@@ -62,6 +63,7 @@ class Declared:
 
     role: NeededRole
     audit: tuple[str, ...] | None
+    facts: Facts | None = None
 
     def role_for(self, arguments: Arguments) -> Role:
         """Say who may make this very call."""
@@ -69,7 +71,7 @@ class Declared:
 
 
 def method(
-    role: NeededRole, audit: tuple[str, ...] | None = None
+    role: NeededRole, audit: tuple[str, ...] | None = None, facts: Facts | None = None
 ) -> Callable[[Function], Function]:
     """
     Declare a method that operators may call.
@@ -78,10 +80,11 @@ def method(
     :param audit: the names of the arguments that the audit keeps. None: a plain
         read, not audited. Acts and reads of secrets are always audited; name no
         argument that carries a secret.
+    :param facts: makes of the arguments what else the audit keeps, of a refused call too.
     """
 
     def declare(function: Function) -> Function:
-        function.declared = Declared(role, audit)  # type: ignore[attr-defined]
+        function.declared = Declared(role, audit, facts)  # type: ignore[attr-defined]
         return function
 
     return declare

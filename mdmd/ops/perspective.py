@@ -224,9 +224,10 @@ def _entry(
         value = kept.pop(name, [])
         typed += [value] if isinstance(value, str) else value
     enrollments = caller.on or typed
+    made = method.declared.facts(arguments) if method.declared.facts is not None else {}
     facts = {
         name: str(value)[:_AUDITED]
-        for name, value in {**kept, **caller.noted}.items()
+        for name, value in {**kept, **made, **caller.noted}.items()
         if value not in (None, "")
     }
     if len(enrollments) > _MOST_AUDITED:

@@ -29,6 +29,7 @@ from mdmd.interfaces.push import IPushCertificates
 from mdmd.interfaces.webhooks import IFeed
 from mdmd.mdm import plist
 from mdmd.mdm.catalogue.check import check_form
+from mdmd.mdm.catalogue.detail import detail_of
 from mdmd.mdm.command import Command, decode_command
 from mdmd.web import api_json
 from mdmd.web.api_call import LARGEST_PAGE, Call, json_answer
@@ -128,6 +129,7 @@ class Api:
             raise BadRequest(_NOTHING)
         if command is not None:
             call.besides.update(command_uuid=command.uuid, request_type=command.request_type)
+            call.noted.facts.update(detail_of(command))
             if call.flag("strict"):
                 return await self._strictly(command, call.ids, push)
         return await self._told(self._enqueuer.enqueue(command, call.ids, push=push))

@@ -31,7 +31,7 @@ _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 @attrs.define
 class Noted:
     """
-    What an answer has in it that the audit is to know of.
+    What a call and its answer have in them that the audit is to know of.
 
     :ivar is_secret: messages as devices sent them: nobody knows what is in there.
     """

@@ -229,7 +229,7 @@ def _entry(
 ) -> AuditEntry:
     name, _ = _credentials(request)
     ids = _named(call)
-    facts = dict(about)
+    facts = {**call.noted.facts, **about}
     if "uuid" in call.path:
         facts["uuid"] = call.path["uuid"][:_LONGEST]
     if len(ids) > _AUDITED:

@@ -1,12 +1,14 @@
 """Commands: send them."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from mdmd.errors import BadRequest, StoreCorrupt
+from mdmd.errors import BadMessage, BadRequest, StoreCorrupt
 from mdmd.flow.enqueue import Reply
 from mdmd.flow.send import How
 from mdmd.interfaces.fleet import Priority
 from mdmd.mdm.catalogue.describe import describe
+from mdmd.mdm.catalogue.detail import detail, detail_of
 from mdmd.mdm.catalogue.load import entry, need, search
 from mdmd.mdm.command import Command, build_command, decode_command
 from mdmd.mdm.enrollment import EnrollmentID
@@ -45,6 +47,18 @@ def _raw(arguments: Arguments) -> Role:
     return role_to_send(decode_command(arguments["plist"]).request_type)
 
 
+def _keys_typed(arguments: Arguments) -> Mapping[str, str]:
+    return detail(arguments["request_type"], arguments.get("keys") or {})
+
+
+def _keys_raw(arguments: Arguments) -> Mapping[str, str]:
+    try:
+        command = decode_command(arguments["plist"])
+        return {"request_type": command.request_type, **detail_of(command)}
+    except BadMessage:
+        return {}
+
+
 async def targets(desk: Desk, typed: list[str]) -> dict[str, str]:
     """Give the enrollment id of each id or serial number; what is unknown stands for itself."""
     texts = [text for text in dict.fromkeys(each.strip() for each in typed) if text]
@@ -60,7 +74,7 @@ class Commands(Subject):
 
     name = "commands"
 
-    @method(_typed, audit=("ids", "request_type", "priority", "force"))
+    @method(_typed, audit=("ids", "request_type", "priority", "force"), facts=_keys_typed)
     async def send(
         self,
         caller: Caller,
@@ -100,7 +114,7 @@ class Commands(Subject):
         how = How(_priority(priority), expires, max_attempts, not_before, push, force, keep, prune)
         return await self._send(caller, command, ids, how)
 
-    @method(_raw, audit=("ids", "priority", "force"))
+    @method(_raw, audit=("ids", "priority", "force"), facts=_keys_raw)
     async def send_raw(
         self,
         caller: Caller,

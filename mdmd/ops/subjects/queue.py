@@ -4,6 +4,7 @@ from mdmd.errors import Conflict, NotAllowed, NotHere
 from mdmd.flow.enqueue import Fault
 from mdmd.flow.send import How
 from mdmd.interfaces.fleet import Priority, QueuedCommand, Result
+from mdmd.mdm.catalogue.detail import detail_of
 from mdmd.mdm.catalogue.load import entry
 from mdmd.mdm.command import renamed
 from mdmd.ops import records
@@ -29,7 +30,9 @@ class Queue(Subject):
     @method(Role.OPERATOR, audit=("id", "uuid"))
     async def cancel(self, caller: Caller, id: str, uuid: str) -> Wire:
         """Take one command out; ``attempts`` in the answer says whether it was ever sent."""
-        return records.queued(await self.desk.fleet.cancel(await find(self.desk, id, caller), uuid))
+        gone = await self.desk.fleet.cancel(await find(self.desk, id, caller), uuid)
+        caller.noted["request_type"] = gone.request_type
+        return records.queued(gone)
 
     @method(Role.OPERATOR, audit=("id",))
     async def clear(self, caller: Caller, id: str) -> Wire:
@@ -52,6 +55,7 @@ class Queue(Subject):
         line = next((each for each in lines if each.uuid == uuid), None)
         if old is None or line is None:
             raise NotHere("no such command in this queue; of what has ended nothing is kept")
+        caller.noted.update({"request_type": old.request_type, **detail_of(old)})
         role = role_to_send(old.request_type)
         if caller.role < role:
             raise NotAllowed(f"{old.request_type} needs the role {role}")
