@@ -2,6 +2,8 @@
 
 import json
 import os
+import plistlib
+import pwd
 import shutil
 import socket
 import subprocess
@@ -16,6 +18,7 @@ from tests.storehelp import free_port
 
 UDID = "0A1B2C3D-0000-5AC1-BDB2-0000000000F1"
 SERIAL = "C02OPERATE1"
+ADMIN = pwd.getpwuid(os.getuid()).pw_name  # whom mdmctl init lets in
 
 
 class OperatingTests(SynchronousTestCase):
@@ -68,6 +71,38 @@ class OperatingTests(SynchronousTestCase):
         self.mdmctl(*over, "push", UDID, status=4, password="correct horse")
         wrong = self.mdmctl(*over, "devices", status=4, password="wrong")
         self.assertEqual(wrong.stderr, "mdmctl: wrong name or password\n")
+
+    def test_who_may_remove_which_profile(self) -> None:
+        """The enrollment profile ends the management of a device: that takes an admin."""
+        profile = plistlib.loads(self.mdmctl("profile", "enroll").stdout.encode())
+        own, other = profile["PayloadIdentifier"], "org.example.wifi"
+        self.mdmctl("operator", "add", "olga", "--role", "operator")
+        self.mdmctl("operator", "passwd", "olga", "--stdin", stdin="battery staple\n")
+        olga = self.remote("--user", "olga")
+        self.mdmctl(*olga, "remove-profile", other, UDID, password="battery staple")
+        refused = self.mdmctl(
+            *olga, "remove-profile", own, UDID, status=4, password="battery staple"
+        )
+        self.assertIn("needs the role admin; olga is operator", refused.stderr)
+        sent = json.loads(self.mdmctl("--json", "remove-profile", own, UDID).stdout)
+        uuid = sent["command_uuid"]
+        again = ("queue", UDID, "--requeue", uuid)
+        self.mdmctl(*olga, *again, status=4, password="battery staple")
+        self.mdmctl(*olga, "queue", UDID, "--cancel", uuid, password="battery staple")
+        self.assertEqual(
+            [
+                (each["who"], each["facts"].get("Identifier"), each["outcome"])
+                for each in self.daemon.ask("audit")
+                if each["facts"].get("request_type") == "RemoveProfile"
+            ],
+            [
+                ("olga", None, "ok"),  # taken out
+                ("olga", own, "NotAllowed"),  # put back
+                (ADMIN, own, "ok"),
+                ("olga", own, "NotAllowed"),
+                ("olga", other, "ok"),
+            ],
+        )
 
     def test_over_tls_with_a_certificate(self) -> None:
         """A client certificate whose fingerprint an operator has."""

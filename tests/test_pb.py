@@ -5,6 +5,7 @@ import plistlib
 import shutil
 import socket
 
+import attrs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint
@@ -397,6 +398,38 @@ class RoleTests(SynchronousTestCase):
                     self.allowed(role, name, arguments), role >= least, (name, str(role))
                 )
         self.assertEqual({name for name, _, _ in self.CALLS}, set(self.perspective.methods))
+
+    def test_the_enrollment_profile(self) -> None:
+        """Whoever removes it ends the management of a device: admins only, in whichever way."""
+
+        class Enrolls:
+            identifier = "org.Example.mdm"
+
+        self.perspective = Perspective(attrs.evolve(self.desk, enroll=Enrolls()))
+        for identifier, least in (
+            ("org.example.wifi", Role.OPERATOR),
+            ("org.Example.mdm", Role.ADMIN),
+            (" ORG.example.mdm ", Role.ADMIN),
+        ):
+            keys = {"Identifier": identifier}
+            message = {"CommandUUID": "1", "Command": {"RequestType": "RemoveProfile", **keys}}
+            for fmt in plistlib.PlistFormat:
+                raw = plistlib.dumps(message, fmt=fmt)
+                for role in Role:
+                    self.assertEqual(
+                        [
+                            self.allowed(role, name, {"ids": [MAC], **arguments})
+                            for name, arguments in (
+                                (
+                                    "commands.send",
+                                    {"request_type": "RemoveProfile", "keys": keys, "force": True},
+                                ),
+                                ("commands.send_raw", {"plist": raw, "force": True}),
+                            )
+                        ],
+                        [role >= least] * 2,
+                        (identifier, str(role)),
+                    )
 
     def test_what_acts_is_audited(self) -> None:
         """Everything above a plain read leaves a line, the refused call too."""

@@ -114,6 +114,11 @@ class Enroll:
         return self._authority.certificate
 
     @property
+    def identifier(self) -> str:
+        """Give the profile's PayloadIdentifier: who removes it ends the management of a device."""
+        return self._template.identifier
+
+    @property
     def terms(self) -> Terms:
         """Give the terms."""
         return self._terms

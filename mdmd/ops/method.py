@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Wire = Any  # None, bool, int, float, str, bytes, datetime, and lists and dicts of them
 Arguments = Mapping[str, Any]
 Facts = Callable[[Arguments], Mapping[str, str]]
-NeededRole = Role | Callable[[Arguments], Role]
+NeededRole = Role | Callable[["Desk", Arguments], Role]
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Wire]])
 
 
@@ -65,9 +65,9 @@ class Declared:
     audit: tuple[str, ...] | None
     facts: Facts | None = None
 
-    def role_for(self, arguments: Arguments) -> Role:
+    def role_for(self, desk: "Desk", arguments: Arguments) -> Role:
         """Say who may make this very call."""
-        return self.role if isinstance(self.role, Role) else self.role(arguments)
+        return self.role if isinstance(self.role, Role) else self.role(desk, arguments)
 
 
 def method(
@@ -76,7 +76,7 @@ def method(
     """
     Declare a method that operators may call.
 
-    :param role: the least role; or what says it from the call's arguments.
+    :param role: the least role; or what says it from the desk and the call's arguments.
     :param audit: the names of the arguments that the audit keeps. None: a plain
         read, not audited. Acts and reads of secrets are always audited; name no
         argument that carries a secret.

@@ -96,7 +96,7 @@ class Perspective:
             self.note_refused(caller.name, caller.source, name, "its arguments don't fit")
             raise
         try:
-            needed = method.declared.role_for(arguments)
+            needed = method.declared.role_for(self.desk, arguments)
             if caller.role < needed:
                 raise NotAllowed(f"{name} needs the role {needed}; {caller.name} is {caller.role}")
             answer = await method.function(caller, **arguments)

@@ -1,6 +1,7 @@
 """Commands: send them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from mdmd.errors import BadMessage, BadRequest, StoreCorrupt
@@ -10,7 +11,7 @@ from mdmd.interfaces.fleet import Priority
 from mdmd.mdm.catalogue.describe import describe
 from mdmd.mdm.catalogue.detail import detail, detail_of
 from mdmd.mdm.catalogue.load import entry, need, search
-from mdmd.mdm.command import Command, build_command, decode_command
+from mdmd.mdm.command import Command, build_command, decode_command, keys_of
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.ops import records
 from mdmd.ops.desk import Desk
@@ -32,19 +33,34 @@ _GRAVE = frozenset(
 _PRIORITIES = {each.name.lower(): each for each in Priority}
 
 
-def role_to_send(request_type: str) -> Role:
-    """Say who may send commands of a RequestType; of an unknown one nobody knows what it does."""
+def role_to_send(desk: Desk, request_type: str, keys: Callable[[], Mapping[str, object]]) -> Role:
+    """
+    Say who may send a command; of an unknown RequestType nobody knows what it does.
+
+    :param keys: reads the command's keys, where they count: a device whose enrollment
+        profile is removed is not managed any more, and with it goes all that it was given.
+    """
     found = entry(request_type)
     harmless = found is not None and not found.destructive and request_type not in _GRAVE
+    if request_type == "RemoveProfile" and _is_enrollment_profile(desk, keys().get("Identifier")):
+        harmless = False
     return Role.OPERATOR if harmless else Role.ADMIN
 
 
-def _typed(arguments: Arguments) -> Role:
-    return role_to_send(arguments["request_type"])
+def _is_enrollment_profile(desk: Desk, identifier: object) -> bool:
+    if desk.enroll is None or not isinstance(identifier, str):
+        return False
+    # Whatever a device makes of case and blanks, it is not left to it.
+    return identifier.strip().casefold() == desk.enroll.identifier.casefold()
 
 
-def _raw(arguments: Arguments) -> Role:
-    return role_to_send(decode_command(arguments["plist"]).request_type)
+def _typed(desk: Desk, arguments: Arguments) -> Role:
+    return role_to_send(desk, arguments["request_type"], lambda: arguments.get("keys") or {})
+
+
+def _raw(desk: Desk, arguments: Arguments) -> Role:
+    command = decode_command(arguments["plist"])
+    return role_to_send(desk, command.request_type, partial(keys_of, command))
 
 
 def _keys_typed(arguments: Arguments) -> Mapping[str, str]:

@@ -1,12 +1,14 @@
 """What waits for a device, and what it answered."""
 
+from functools import partial
+
 from mdmd.errors import Conflict, NotAllowed, NotHere
 from mdmd.flow.enqueue import Fault
 from mdmd.flow.send import How
 from mdmd.interfaces.fleet import Priority, QueuedCommand, Result
 from mdmd.mdm.catalogue.detail import detail_of
 from mdmd.mdm.catalogue.load import entry
-from mdmd.mdm.command import renamed
+from mdmd.mdm.command import keys_of, renamed
 from mdmd.ops import records
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
@@ -56,7 +58,7 @@ class Queue(Subject):
         if old is None or line is None:
             raise NotHere("no such command in this queue; of what has ended nothing is kept")
         caller.noted.update({"request_type": old.request_type, **detail_of(old)})
-        role = role_to_send(old.request_type)
+        role = role_to_send(self.desk, old.request_type, partial(keys_of, old))
         if caller.role < role:
             raise NotAllowed(f"{old.request_type} needs the role {role}")
         _check_single(line, lines)
