@@ -2,6 +2,7 @@
 
 import base64
 import json
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,22 +183,48 @@ class LanesTests(SynchronousTestCase):
         self.assertEqual((again.id, again.attempts, again.event), (event(1).id, 1, None))
 
     def test_back_off(self) -> None:
-        """Retries are further and further apart, to an hour, for ever."""
+        """Retries of one that is not taken are further and further apart, to an hour, for ever."""
         lanes = self.lanes()
-        lanes.add([event(1)])
+        lanes.add([event(1, "bad")])
         now, gaps = 0.0, []
-        for _ in range(40):
-            one = lanes.next(now)
-            assert one is not None
-            lanes.failed(one, now)
+        for number in range(40):
+            lanes.add([event(number + 2, "good")])
+            for one in self.all_next(lanes, now):
+                if one.lane == "good":
+                    lanes.settled(one)
+                else:
+                    lanes.failed(one, now)
             due = lanes.due()
             assert due is not None
-            due = max(due, lanes._paused_until)
             gaps.append(due - now)
             now = due
         self.assertEqual(gaps[0], 0.2)
         self.assertEqual(sorted(map(round, gaps)), list(map(round, gaps)))
         self.assertEqual(round(gaps[-1]), LAST_RETRY)
+
+    def test_a_target_that_is_back(self) -> None:
+        """However long it took nothing, and however few wait: one tries within half a minute."""
+        lanes = Lanes(8, lambda: 0.999)
+        lanes.add([event(1, "a"), event(2, "a"), event(3, "b")])
+        now, tries = 0.0, []
+        while now < 5 * 3600:
+            for one in self.all_next(lanes, now):
+                tries.append(now)
+                lanes.failed(one, now)
+            due = lanes.due()
+            assert due is not None
+            self.assertGreater(due, now)
+            now = due
+        late = [after - before for before, after in pairwise(tries)]
+        self.assertLessEqual(max(late), 30.0)
+        self.assertGreater(min(late[TROUBLE * 2 :]), 10.0)
+        first = lanes.next(now)
+        assert first is not None
+        self.assertIsNone(lanes.due())  # until it is known what became of it
+        lanes.settled(first)
+        # The others had failed for hours, and each would have waited for long by itself.
+        both = self.all_next(lanes, now)
+        self.assertEqual(len(both), 2 if first.lane == "a" else 1)
 
     def test_a_target_in_trouble(self) -> None:
         """After many failures in a row one event at a time tries; a success opens all lanes."""

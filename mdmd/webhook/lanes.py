@@ -17,7 +17,7 @@ FIRST_RETRY = 0.2  # seconds
 GROWTH = 1.4  # with each failure; gentle, for a target that fails now and then is not to be left
 LAST_RETRY = 3600.0
 TROUBLE = 20  # failures in a row, of whatever events: the target itself is in trouble
-LONGEST_PAUSE = 300.0
+LONGEST_PAUSE = 20.0  # seconds, spread, until one tries whether it still is
 
 
 @attrs.define
@@ -86,16 +86,21 @@ class Lanes:
         """Give what may be sent now, None if nothing may; :meth:`due` says when to ask again."""
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[2])
-        # While the target is in trouble one at a time tries whether it still is.
-        most = 1 if self._failures >= TROUBLE else self._most
-        if not self._ready or self._sending >= most or now < self._paused_until:
+        if self._full or now < self._paused_until:
+            return None
+        if not self._ready and self.in_trouble and self._later:
+            # Its time was for an event that is not taken, not for a target that takes none.
+            self._ready.append(heapq.heappop(self._later)[2])
+        if not self._ready:
             return None
         self._sending += 1
         return self._ready.popleft().waiting[0]
 
     def due(self) -> float | None:
         """Say when :meth:`next` may give something without anything happening before."""
-        if self._ready and self._paused_until:
+        if self._full:
+            return None
+        if self._ready or (self.in_trouble and self._later):
             return self._paused_until
         return self._later[0][0] if self._later else None
 
@@ -103,7 +108,7 @@ class Lanes:
         """Let go of an event that was taken, or set aside; its lane goes on."""
         self._sending -= 1
         if taken:
-            self._failures, self._paused_until = 0, 0.0
+            self._recovered()
         lane = self._lanes[one.lane]
         lane.waiting.popleft()
         self._held.discard(one.id)
@@ -112,6 +117,13 @@ class Lanes:
             self._ready.append(lane)
         else:
             del self._lanes[one.lane]
+
+    def _recovered(self) -> None:
+        """Go on with all; those who wait have failed because the target took nothing."""
+        if self.in_trouble:
+            self._ready.extend(lane for _, _, lane in sorted(self._later))
+            self._later = []
+        self._failures, self._paused_until = 0, 0.0
 
     def failed(self, one: Waiting, now: float, wait: float | None = None) -> None:
         """
@@ -145,6 +157,11 @@ class Lanes:
         """Put an event back that was let go of."""
         one.event = event
         self.loaded += 1
+
+    @property
+    def _full(self) -> bool:
+        # While the target is in trouble one at a time tries whether it still is.
+        return self._sending >= (1 if self.in_trouble else self._most)
 
     @property
     def in_trouble(self) -> bool:
