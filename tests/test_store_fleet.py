@@ -185,6 +185,24 @@ class ReadTests(StoreCase):
         self.assertLess(await self.link.call("XLEN", "mdmd:events"), 400)
         self.assertEqual((await self.store.fleet.events(limit=1000))[-1].topic, "mdm.Connect")
 
+    async def test_old_events_go_though_nothing_happens(self) -> None:
+        """To the last one, not only in blocks, and what is younger stays."""
+        store = Store(self.link, self.store.tools.sealer, self.clock, Settings(events_age=86_400.0))
+        told = ("topic", "mdmd.Test", "id", "", "raw", "")
+        for at in range(250):
+            await self.link.call("XADD", "mdmd:events", f"{MS - 250 + at}-0", *told)
+        self.assertEqual(await store.events.drop_old(), 0)
+        self.clock.advance(86_400 - 0.05)
+        dropped = 0
+        while some := await store.events.drop_old():
+            dropped += some
+        self.assertEqual(dropped, 200)
+        self.assertEqual((await store.events.read())[0].id, f"{MS - 50}-0")
+        self.clock.advance(1)
+        while await store.events.drop_old():
+            pass
+        self.assertEqual(await self.link.call("XLEN", "mdmd:events"), 0)
+
     async def test_another_key_opens_nothing(self) -> None:
         """A wrong sealing key is a clear error, never garbage."""
         mac = await self.enrolled()

@@ -52,6 +52,7 @@ from mdmd.webhook.webhooks import Webhooks
 log = Logger()
 
 _RENEWALS = 60.0  # seconds between two looks at what is to be renewed
+_OLD_EVENTS = 300.0  # the same, at which events are too old
 
 
 async def serve(
@@ -104,8 +105,12 @@ async def serve(
     api = _api(reactor, config, parts, store, enqueuer, feed, metrics, sender, refusals)
     await open_site(reactor, stack, "api", config.api.listen, api, parts.api_tls)
     stack.callback(feed.release)  # those who wait for events are answered, not waited for
-    rounds = Rounds(reactor, "renewals", _RENEWALS, enrolling.renew.work)
-    await begin(stack, rounds.start, rounds.stop)
+    for name, seconds, work in (
+        ("renewals", _RENEWALS, enrolling.renew.work),
+        ("old events", _OLD_EVENTS, store.events.drop_old),
+    ):
+        rounds = Rounds(reactor, name, seconds, work)
+        await begin(stack, rounds.start, rounds.stop)
     site = device_site(reactor, config, parts, store, pushing.waker, enrolling, shelf)
     listen, shared = config.site.listen, config.site.reuse_port
     await open_site(reactor, stack, "site", listen, site, parts.site_tls, shared)

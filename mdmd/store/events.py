@@ -13,6 +13,8 @@ from mdmd.store.subject import Tools, Word
 
 log = Logger()
 
+_DROPPED_AT_ONCE = 10_000  # events, some milliseconds
+
 Wants = Callable[[str, Mapping[str, str]], bool]
 
 
@@ -39,6 +41,21 @@ class Events:
         """Say the id of the newest event, "0" if there is none."""
         entries = await self._tools.link.call("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1)
         return entries[0][0].decode() if entries else "0"
+
+    async def drop_old(self) -> int:
+        """
+        Drop some of what is older than is kept, and say how many those were.
+
+        A script that writes an event drops old ones too, but in whole blocks, and where
+        nothing happens nobody writes.
+        """
+        settings = self._tools.settings
+        oldest = int((self._tools.clock.seconds() - settings.events_age) * 1000)
+        if oldest <= 0:
+            return 0
+        trim = ("XTRIM", keys.EVENTS, "MINID")
+        dropped = await self._tools.link.call(*trim, "~", oldest, "LIMIT", _DROPPED_AT_ONCE)
+        return int(dropped or await self._tools.link.call(*trim, "=", oldest))
 
     async def tell(self, topic: str, enrollment: EnrollmentID | None, **facts: str) -> None:
         """Write an event of ours that goes with no change of the store; no secrets in it."""
