@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from bench.limits import handshake
 from bench.results import write
 from bench.stage import Stage, stage
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2000)
     parser.add_argument("--dry", action="store_true", help="leave the results file alone")
     args = parser.parse_args()
+    raw = handshake()
     rows: list[Sequence[object]] = []
     with stage(1000) as one, _throttled(one):
         seen, _ = one.load("session", 16, args.seconds)
@@ -65,13 +67,19 @@ def main() -> None:
                     *(f"{asked:,.0f}", f"{seen['operations'] / seen['seconds']:,.0f}"),
                     *(f"{seen['p50']:.0f}", f"{seen['p95']:.0f}", f"{seen['p99']:.0f}"),
                     *(seen["unheard"], seen["failed"], seen["refused"]),
-                    f"{cost.daemon / seen['seconds']:.2f}",
+                    f"{cost.daemon / (seen['operations'] or 1) * 1e6:,.0f}",
+                    f"{cost.daemon / (seen['operations'] or 1) / raw:.1f}",
+                    *(cost.busy(seen["seconds"]), f"{seen['cpu'] / seen['seconds']:.0%}"),
                 )
             )
-    title = f"overload: {able:,.0f} sessions a second can be served"
+    title = (
+        f"overload: {able:,.0f} sessions a second can be served by a fifth of a core; "
+        f"the limit is a handshake of {raw * 1e6:.0f} µs"
+    )
     headers = (
         *("asked a second", "served a second", "p50 ms", "p95 ms", "p99 ms"),
-        *("not taken in", "failed", "refused", "daemon CPU"),
+        *("not taken in", "failed", "refused", "daemon CPU µs each served", "daemon / limit"),
+        *("server's core", "load's core"),
     )
     write(title, headers, rows, args.dry)
 

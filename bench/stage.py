@@ -2,7 +2,9 @@
 A real daemon with its store on one core, and devices in C on the other.
 
 CPU time is the sturdiest figure on a noisy machine: the daemon's and the
-store's are read from the kernel before and after each run.
+store's are read from the kernel before and after each run. Each run also says
+how busy both cores were: a rate is the server's only if the server's core had
+no time left.
 """
 
 import json
@@ -23,8 +25,16 @@ from mdmd.interfaces.identity import Identity
 from mdmd.mdm.checkin import Authenticate, TokenUpdate
 from mdmd.mdm.command import Command, build_command
 from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.pki import scep_client
 from mdmd.pki.authority import CertificateAuthority
-from mdmd.pki.certificates import certificate_pem, fingerprint, key_pem, new_key
+from mdmd.pki.certificates import (
+    certificate_pem,
+    fingerprint,
+    key_pem,
+    load_certificate,
+    new_csr,
+    new_key,
+)
 from mdmd.pki.sealing import CA_KEY, Sealer
 from mdmd.store import keys
 from mdmd.store.store import Store
@@ -35,6 +45,7 @@ from tests.storehelp import VALKEY
 SERVER_CORE, LOAD_CORE = "0", "1"
 SOURCE = Path(__file__).with_name("load.c")
 
+_PINS = shutil.which("taskset") is not None and (os.cpu_count() or 1) > 1
 
 _COPY = """
 local from = ARGV[1]
@@ -55,9 +66,21 @@ def udid(number: int) -> str:
 def pinned(core: str) -> list[str]:
     """What to put before a command so that it has a core to itself, as far as that goes."""
     words = ["nice", "-n", "-10"] if os.geteuid() == 0 else []
-    if shutil.which("taskset") and (os.cpu_count() or 1) > 1:
+    if _PINS:
         words += ["taskset", "-c", core]
     return words
+
+
+@contextmanager
+def on_core(core: str) -> Iterator[None]:
+    """Keep this process, and those that it starts meanwhile, on one core."""
+    before = os.sched_getaffinity(0)
+    if _PINS:
+        os.sched_setaffinity(0, {int(core)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class _Profiled(RunningDaemon):
@@ -85,6 +108,10 @@ class Cpu:
 
     def __sub__(self, other: "Cpu") -> "Cpu":
         return Cpu(self.daemon - other.daemon, self.store - other.store)
+
+    def busy(self, seconds: float) -> str:
+        """Say how much of the core, which both share, they had in so many seconds."""
+        return f"{(self.daemon + self.store) / seconds:.0%}"
 
 
 class Stage:
@@ -171,6 +198,23 @@ class Stage:
         while b"aof_rewrite_in_progress:1" in run(self.link.call("INFO", "persistence")):
             time.sleep(0.1)
 
+    def prepare(self, first: int, count: int) -> None:
+        """
+        Make the SCEP requests of devices that are to enroll while it is timed.
+
+        All have one RSA key: making a key takes a device longer than all the rest.
+        """
+        state = self.daemon.state
+        key = new_key("rsa")
+        (self.folder / f"{first}.key").write_bytes(key_pem(key))
+        authority = load_certificate((state / "ca" / "ca.pem").read_bytes())
+        challenge = (state / "scep.challenge").read_text().strip()
+        for n in range(first, first + count):
+            csr = new_csr(key, udid(n), challenge)
+            request, _ = scep_client.enrolment_request(authority, csr, key)
+            (self.folder / f"{n}.scep").write_bytes(request)
+        (self.folder / "udids").write_text("".join(f"{udid(n)}\n" for n in range(first + count)))
+
     def enqueue(self, uuid: str, count: int | None = None) -> None:
         """Queue one command on the first ``count`` devices, all by default, past the daemon."""
         targets = [EnrollmentID(udid(n)) for n in range(self.count if count is None else count)]
@@ -188,8 +232,7 @@ class Stage:
     def resident(self) -> int:
         """Say how many bytes of memory the daemon has."""
         assert self.daemon.process is not None
-        lines = Path(f"/proc/{self.daemon.process.pid}/status").read_text().splitlines()
-        return int(next(each for each in lines if each.startswith("VmRSS:")).split()[1]) * 1024
+        return resident(self.daemon.process.pid)
 
     # -- measuring ------------------------------------------------------------------
 
@@ -197,7 +240,7 @@ class Stage:
         """Say what daemon and store have worked so far."""
         assert self.daemon.process is not None
         daemon = self.daemon.process.pid
-        return Cpu(_seconds(daemon), sum(_seconds(child) for child in _children(daemon)))
+        return Cpu(worked(daemon), sum(worked(child) for child in _children(daemon)))
 
     def load(
         self,
@@ -213,7 +256,7 @@ class Stage:
         """
         Let devices connect; what they saw, and what it cost.
 
-        :param how: ``session``, ``resume`` or ``keepalive``; see load.c.
+        :param how: ``session``, ``resume``, ``keepalive`` or ``enroll``; see load.c.
         :param limit: operations, 0 for as many as there is time for.
         :param rate: begin so many a second, whether those before are done or not.
         :param during: is called when they have begun.
@@ -231,7 +274,11 @@ class Stage:
             ),
         ]
         with subprocess.Popen(
-            list(map(str, words)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            list(map(str, words)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TOPIC": TOPIC},
         ) as devices:
             assert devices.stdout is not None
             assert devices.stdin is not None
@@ -251,13 +298,14 @@ def stage(
     options: dict[str, str] | None = None,
     profile: str = "",
 ) -> Iterator[Stage]:
-    """A stage that is up, for as long as the block."""
+    """A stage that is up, for as long as the block; who is in the block is on the load's core."""
     one = Stage(devices, options, profile)
-    try:
-        one.start()
-        yield one
-    finally:
-        one.close()
+    with on_core(LOAD_CORE):
+        try:
+            one.start()
+            yield one
+        finally:
+            one.close()
 
 
 def command(uuid: str) -> Command:
@@ -278,13 +326,14 @@ def row(name: str, seen: dict[str, Any], cost: Cpu, raw: float) -> Sequence[obje
         *(name, f"{done:,}", f"{done / seen['seconds']:,.0f}"),
         *(f"{each * 1e6:,.0f}", f"{cost.store / done * 1e6:,.0f}", f"{each / raw:.2f}"),
         *(f"{seen['p50']:.1f}", f"{seen['p95']:.1f}", f"{seen['p99']:.1f}"),
+        *(cost.busy(seen["seconds"]), f"{seen['cpu'] / seen['seconds']:.0%}"),
         seen["failed"] + seen["refused"],
     )
 
 
 HEADERS = (
     *("run", "operations", "a second", "daemon CPU µs", "store CPU µs", "daemon / limit"),
-    *("p50 ms", "p95 ms", "p99 ms", "failed"),
+    *("p50 ms", "p95 ms", "p99 ms", "server's core", "load's core", "failed"),
 )
 
 
@@ -296,7 +345,14 @@ class _Wall:
         return time.time()
 
 
-def _seconds(process: int) -> float:
+def resident(process: int) -> int:
+    """Say how many bytes of memory a process has."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return int(next(each for each in lines if each.startswith("VmRSS:")).split()[1]) * 1024
+
+
+def worked(process: int) -> float:
+    """Say how many seconds a process has worked so far, all of its threads."""
     total = 0
     for task in Path(f"/proc/{process}/task").iterdir():
         total += int((task / "schedstat").read_text().split()[0])
