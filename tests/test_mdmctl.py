@@ -278,6 +278,16 @@ class OperatorVerbTests(CommandLine):
         )
         self.assertIn(f"me (unix uid {os.getuid()})  push.send", self.mdmctl("audit").stdout)
 
+    def test_audit_in_one_order(self) -> None:
+        """Newest first, as a line and as data, and the help says so."""
+        for uuid in ("C-1", "C-2", "C-3"):
+            self.mdmctl("queue", MAC, "--cancel", uuid, status=1)
+        as_data = [each["facts"]["uuid"] for each in self.data("audit", "--limit", "3")]
+        self.assertEqual(as_data, ["C-3", "C-2", "C-1"])
+        lines = self.mdmctl("audit", "--limit", "3").stdout.splitlines()
+        self.assertEqual([line.partition("uuid=")[2][:3] for line in lines], as_data)
+        self.assertIn("newest first", self.mdmctl("audit", "--help").stdout)
+
     def test_mistakes(self) -> None:
         """Each is told in one line."""
         self.mdmctl("operator", "remove", "nobody", status=1)

@@ -19,11 +19,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     events.add_argument("--follow", action="store_true", help="and go on as they come")
     events.set_defaults(run=_events)
-    audit = subparsers.add_parser(
-        "audit",
-        help="list what operators did, the last of it oldest first; newest first with --json",
+    audit = subparsers.add_parser("audit", help="list what operators did, newest first")
+    audit.add_argument(
+        "--before", metavar="ENTRY", default="+", help="those older than this entry, by its id"
     )
-    audit.add_argument("--before", metavar="ENTRY", default="+", help="end before this entry's id")
     audit.add_argument("--limit", metavar="N", type=int, default=100)
     audit.set_defaults(run=_audit)
 
@@ -102,7 +101,7 @@ def _audit(args: argparse.Namespace) -> int:
         if args.json:
             show.as_json(found)
             return
-        for each in reversed(found):
+        for each in found:
             text = audit_line(each)
             show.out(text if each["outcome"] == "ok" else show.colour(text, show.RED))
 
