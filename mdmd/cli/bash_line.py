@@ -4,7 +4,8 @@ What bash's Tab is about: the words of a line that is being typed, and how to sp
 bash splits a line at more than blanks ($COMP_WORDBREAKS has the colon of ``UDID:user``), puts
 in what it is given as it is, and only in the place of what stands behind the last such break.
 
-Source: bash(1), "Programmable Completion"; readline's _rl_find_completion_word.
+Source: bash(1), "Programmable Completion"; readline's _rl_find_completion_word, with
+rl_special_prefixes as bash has them.
 """
 
 import attrs
@@ -12,6 +13,7 @@ import attrs
 _PLAIN = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.,/:@%+="
 )  # in need of no quoting
+_LEFT = "@$"
 _IN_DOUBLE = '\\"$`'
 
 
@@ -59,5 +61,7 @@ def read(line: str, breaks: str) -> BashLine:
             word, begun, kept = "", False, 0
         else:
             word, begun = word + each, True
-            kept = len(word) if each in breaks else kept
+            if each in breaks:
+                # It leaves what it may have to know what the word is: an @ begins a host's name.
+                kept = len(word) - (each in _LEFT)
     return BashLine([*words, word], kept, quote)

@@ -1,7 +1,13 @@
-"""``mdmctl completion``: Tab in bash, zsh and fish completes verbs, ids, RequestTypes, keys."""
+"""
+``mdmctl completion``: Tab in bash, zsh and fish completes verbs, ids, RequestTypes, keys.
+
+Where a file's name goes, the shell is told so with :data:`FILE` and completes it itself;
+everywhere else it has no business with files.
+"""
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -13,12 +19,16 @@ _mdmctl() {
     local each
     COMPREPLY=()
     while IFS= read -r each; do
-        COMPREPLY+=("$each")
+        if [[ $each == '<file>' ]]; then
+            compopt -o default
+        else
+            COMPREPLY+=("$each")
+        fi
     done < <(mdmctl complete --bash "$COMP_WORDBREAKS" "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
-    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=/] ]] && compopt -o nospace
     return 0
 }
-complete -o default -F _mdmctl mdmctl
+complete -F _mdmctl mdmctl
 """,
     "zsh": """\
 #compdef mdmctl
@@ -26,11 +36,16 @@ complete -o default -F _mdmctl mdmctl
 _mdmctl() {
     local -a found bare
     found=("${(@f)$(mdmctl complete -- "${(@Q)words[2,$CURRENT]}" 2>/dev/null)}")
-    bare=(${(M)found:#*=})
-    found=(${found:#*=})
+    if [[ ${found[1]} == '<file>' ]]; then
+        compset -P '--*='
+        _files
+        return
+    fi
+    bare=(${(M)found:#*[=/]})
+    found=(${found:#*[=/]})
     (( ${#bare} )) && compadd -S '' -a bare
     (( ${#found} )) && compadd -a found
-    (( ${#found} + ${#bare} )) || _files
+    (( ${#found} + ${#bare} ))
 }
 if [ "$funcstack[1]" = "_mdmctl" ]; then _mdmctl "$@"; else compdef _mdmctl mdmctl; fi
 """,
@@ -40,13 +55,24 @@ function __mdmctl_complete
     set -l words (commandline -opc)
     set -l begun (commandline -ct)
     set -l plain (string unescape -- $begun); or set plain $begun
-    mdmctl complete -- $words[2..-1] "$plain" 2>/dev/null
+    set -l found (mdmctl complete -- $words[2..-1] "$plain" 2>/dev/null)
+    if not contains -- '<file>' $found
+        set -q found[1]; and printf '%s\\n' $found
+        return
+    end
+    set -l head (string match -r '^--[^=]*=' -- "$plain")
+    set -l path (string sub -s (math (string length -- "$head") + 1) -- "$plain")
+    for each in (__fish_complete_path "$path")
+        printf '%s\\n' "$head$each"
+    end
 end
 complete -c mdmctl -f -a '(__mdmctl_complete)'
 """,
 }
 
+FILE = "<file>"  # what stands for any file's name; the scripts above know it
 _MOST = 200
+_FILES = frozenset({"FILE", "PATH", "DIR", "PEM"})  # words of a metavar
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -88,7 +114,7 @@ def _complete(args: argparse.Namespace) -> int:
         words, spelled = line.words[1:], line.spelled
     daemon = _Daemon(args, words)
     for each in candidates(make_parser(), words or [""], daemon.ids, daemon.request_types):
-        sys.stdout.write(f"{spelled(each)}\n")
+        sys.stdout.write(f"{each if each == FILE else spelled(each)}\n")
     return 0
 
 
@@ -105,11 +131,24 @@ def candidates(
     :param words: what stands after ``mdmctl``, the last one begun, maybe empty.
     :param ids: gives the enrollment ids and serial numbers that begin like a text.
     :param types: gives all RequestTypes.
+    :return: them, or :data:`FILE` alone.
     """
     *before, begun = words
     place = _Place(parser)
     for word in before:
         place.take(word)
+    option, equals, value = begun.partition("=")
+    if equals and option.startswith("--") and place.option is None:
+        place.take(option)
+        if place.option is None:
+            return []
+        found = _at(place, value, ids, types)
+        return [each if each == FILE else f"{option}={each}" for each in found]
+    return _at(place, begun, ids, types)
+
+
+def _at(place: "_Place", begun: str, ids: Ids, types: Types) -> list[str]:
+    """Say what a word may become, by its place."""
     if begun.startswith("-") and place.option is None:
         return _fitting(place.parser._option_string_actions, begun)
     action = place.option or place.positional()
@@ -117,6 +156,8 @@ def candidates(
         return _fitting(place.parser._option_string_actions, begun) if not begun else []
     if action.choices:
         return _fitting(action.choices, begun)
+    if _FILES.intersection(re.findall("[A-Z]+", str(action.metavar))):
+        return [FILE]
     return _of_kind(str(action.metavar), begun, place.values, ids, types)
 
 
@@ -165,12 +206,28 @@ def _of_kind(kind: str, begun: str, values: list[str], ids: Ids, types: Types) -
         return _some_ids(begun, ids)
     if kind != "word":
         return []
-    # `mdmctl send`: ids, then a RequestType, then its keys.
+    # `mdmctl send`: ids, then a RequestType, then its keys, some with what is in a file.
+    if of_file := re.match("[^=]+=@(?!@)", begun):
+        return [f"{of_file[0]}{each}" for each in _files(begun[of_file.end() :])]
     for each in values:
         if each in _installed_types():
             return _keys(each, begun)
     some = [] if values else _some_ids(begun, ids)
     return [*some, *_fitting(types(), begun)]
+
+
+def _files(begun: str) -> list[str]:
+    """Give the files whose names begin so; no shell finds one behind ``KEY=@``."""
+    folder, slash, name = begun.rpartition("/")
+    try:
+        found = [
+            f"{folder}{slash}{each.name}{'/' * each.is_dir()}"
+            for each in os.scandir(folder + slash or ".")
+            if each.name.startswith(name) and (name or not each.name.startswith("."))
+        ]
+    except OSError:
+        return []
+    return sorted(found)
 
 
 def _some_ids(begun: str, ids: Ids) -> list[str]:

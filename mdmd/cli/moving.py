@@ -45,7 +45,7 @@ def declare_sealing(parser: argparse.ArgumentParser) -> None:
     """Declare whom a file is sealed for."""
     parser.add_argument(
         "--recipient",
-        metavar="KEY",
+        metavar="KEY|FILE",
         action="append",
         default=[],
         help="seal for this key: age1…, or a file with an age key, or with a PEM public key or "
