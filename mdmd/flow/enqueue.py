@@ -108,9 +108,15 @@ class Enqueuer:
             targets, read = _read(part)
             status |= read
             await self._queue(command, targets, policy, status, awake)
-        if not push:  # that one is disabled was to be said of the push only
-            status = {typed: attrs.evolve(each, push_error="") for typed, each in status.items()}
-        if push and len(awake) <= WAIT_FOR:
+        if not push:
+            # That one is disabled was to be said of the push only; few are, and there may be
+            # ten thousand to look at.
+            status |= {
+                typed: attrs.evolve(each, push_error="")
+                for typed, each in status.items()
+                if each.push_error
+            }
+        elif len(awake) <= WAIT_FOR:
             status.update(await self._push(awake))
         self._waker.nudge()
         return Reply(
@@ -133,6 +139,7 @@ class Enqueuer:
         kept = Kept()
         if self._pins is not None:
             kept = await self._pins.keep(command, list(targets.values()))
+        if kept.failed:
             unkept = [typed for typed, one in targets.items() if one in kept.failed]
             status |= dict.fromkeys(unkept, _REPLIES[Enqueued.UNREADABLE])
             targets = {typed: one for typed, one in targets.items() if one not in kept.failed}
