@@ -175,6 +175,8 @@ class CatalogueDaemonTests(DaemonCase):
         while (given := phone.connect())[2] != "DeviceLock" and time.monotonic() < end:
             phone.connect("Acknowledged", given[1])
         self.assertEqual(name, f"DeviceLock {given[1]}")
+        last: Any = self.daemon.ask("audit", "--limit", "1")
+        self.assertEqual(last[0]["facts"]["command_uuid"], given[1])
         self.assertNotIn("PIN", locked.stderr)
         refused = self.daemon.mdmctl("lock", "nobody")
         self.assertEqual(refused.stdout, "nobody  no such enrollment\n")

@@ -199,6 +199,9 @@ class Commands(Subject):
         told = {**_by_typed(sent.reply, sent.ids), "warnings": warnings}
         for name, uuid in sent.uuids.items():
             told["status"][name]["command_uuid"] = uuid
+        # Those that the devices have, by which their answers are found.
+        queued = dict.fromkeys(sent.uuids.get(name, command.uuid) for name in told["status"])
+        caller.noted["command_uuid"] = " ".join(queued) or command.uuid
         for name, missing in sent.left_out.items():
             told["status"][name]["left_out"] = sorted(missing)
         return told
