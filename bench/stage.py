@@ -10,9 +10,11 @@ no time left.
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +33,6 @@ from mdmd.pki.certificates import (
     certificate_pem,
     fingerprint,
     key_pem,
-    load_certificate,
     new_csr,
     new_key,
 )
@@ -86,8 +87,8 @@ def on_core(core: str) -> Iterator[None]:
 class _Profiled(RunningDaemon):
     """The daemon, under cProfile if there is a file for it."""
 
-    def __init__(self, profile: str, options: dict[str, str]) -> None:
-        super().__init__(options=options)
+    def __init__(self, profile: str, options: dict[str, str], init: Sequence[str]) -> None:
+        super().__init__(options=options, init=init)
         self._profile = profile
 
     @property
@@ -121,6 +122,7 @@ class Stage:
     :param devices: how many there are, each enrolled, with a certificate.
     :param options: more lines for the configuration, by section.
     :param profile: a file for the daemon's cProfile; nothing else is right then.
+    :param init: more words for ``mdmctl init``.
     """
 
     def __init__(
@@ -128,12 +130,13 @@ class Stage:
         devices: int,
         options: dict[str, str] | None = None,
         profile: str = "",
+        init: Sequence[str] = (),
     ) -> None:
         # The one that comes with mdmd: another machine may have another one, or none.
         sections = {"mdmd": "log_file = bench.log", "store": f"binary = {VALKEY}"}
         for name, text in (options or {}).items():
             sections[name] = f"{sections.get(name, '')}\n{text}".strip()
-        self.daemon = _Profiled(profile, options=sections)
+        self.daemon = _Profiled(profile, sections, init)
         self.daemon.log = self.daemon.state / "bench.log"
         self.daemon.log.touch()
         self.daemon.launcher = pinned(SERVER_CORE)
@@ -207,7 +210,11 @@ class Stage:
         state = self.daemon.state
         key = new_key("rsa")
         (self.folder / f"{first}.key").write_bytes(key_pem(key))
-        authority = load_certificate((state / "ca" / "ca.pem").read_bytes())
+        trust = ssl.create_default_context(cafile=str(state / "ca" / "ca.pem"))
+        with urllib.request.urlopen(
+            f"https://localhost:{self.daemon.port}/scep?operation=GetCACert", context=trust
+        ) as answer:
+            authority = scep_client.read_ca(answer.read())
         challenge = (state / "scep.challenge").read_text().strip()
         for n in range(first, first + count):
             csr = new_csr(key, udid(n), challenge)
@@ -297,9 +304,10 @@ def stage(
     devices: int,
     options: dict[str, str] | None = None,
     profile: str = "",
+    init: Sequence[str] = (),
 ) -> Iterator[Stage]:
     """A stage that is up, for as long as the block; who is in the block is on the load's core."""
-    one = Stage(devices, options, profile)
+    one = Stage(devices, options, profile, init)
     with on_core(LOAD_CORE):
         try:
             one.start()

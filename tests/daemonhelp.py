@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,9 +58,15 @@ class RunningDaemon:
 
     :param redis: the store; the embedded one by default.
     :param options: more lines for the configuration, by section.
+    :param init: more words for ``mdmctl init``.
     """
 
-    def __init__(self, redis: str = "embedded", options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        redis: str = "embedded",
+        options: dict[str, str] | None = None,
+        init: Sequence[str] = (),
+    ) -> None:
         # Short: a unix socket's path may have 107 characters at most.
         self.state = Path(tempfile.mkdtemp(prefix="mdmd-", dir="/tmp"))
         self.port, self.api_port, self.ssh_port = free_port(), free_port(), free_port()
@@ -71,7 +77,7 @@ class RunningDaemon:
         self.store_url = embedded if redis == "embedded" else redis
         self.launcher: list[str] = []  # before the command, such as a shell that opens files
         self.inherited: tuple[int, ...] = ()  # file descriptors
-        self._mdmctl_init()
+        self._mdmctl_init(init)
         extra = dict(options or {})
         sections = {
             "mdmd": f"public_url = https://localhost:{self.port}",
@@ -88,9 +94,9 @@ class RunningDaemon:
         self.config = self.state / "test.conf"
         self.config.write_text(text.replace("[mdmd]\n", f"[mdmd]\nstate = {self.state}\n"))
 
-    def _mdmctl_init(self) -> None:
+    def _mdmctl_init(self, more: Sequence[str]) -> None:
         subprocess.run(
-            [BIN / "mdmctl", "--state", self.state, "init", "--hostname", "localhost"],
+            [BIN / "mdmctl", "--state", self.state, "init", "--hostname", "localhost", *more],
             check=True,
             stdout=subprocess.DEVNULL,
         )
