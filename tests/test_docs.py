@@ -1,115 +1,260 @@
 """
-Every command in README.md and docs/ does what the text around it says.
+What stands in README.md, docs/ and beside them is so: blocks, verbs, options, links.
 
-Blocks marked ``console`` are run, one document after the other in its own
-folder, against a real daemon; those that can't be are listed with the reason.
+Each block is of a kind that a test tries; those with commands (``console``) are run by
+``tests/test_docs_run.py``. A block of any other kind, or none, is a mistake.
 """
 
-import contextlib
-import http.client
-import os
+import argparse
+import itertools
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
-import attrs
+import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
-from mdmd.sim.standin import make_push_certificate
-from tests.daemonhelp import BIN, TOPIC, HandDevice, RunningDaemon
+from mdmd.cli.main import make_parser
+from mdmd.config import OPTIONS, parse
+from mdmd.flow import where
+from mdmd.mdm.catalogue.blueprint import read_blueprints
+from tests.docshelp import CHECKOUT, DOCUMENTS, Block, blocks, console, first_cells, words_in_code
 
-CHECKOUT = Path(__file__).parent.parent
-DOCUMENTS = [
-    *map(Path, ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-    *sorted(p.relative_to(CHECKOUT) for p in CHECKOUT.glob("docs/**/*.md")),
-]
-
-BY_HAND = Path("docs/by-hand.md")
-UDID = "50233a56cbec8492c0967c10ff4dbf887d864858"
-SERIAL = "C02XL0THJGH5"
-
-# By the beginning of a command: why it is not run here.
-NOT_RUN = {
-    "make demo": "tests/test_demo.py runs what it runs; make itself would replace the tests' venv",
-    "/opt/mdmd/bin/twistd -n": "runs until it is ended; it is what these tests start",
-    "install -Dm644": "writes into /etc; tests/test_systemd.py holds the files against systemd",
-    "ln -s /opt/mdmd/bin": "writes into /usr/local",
-    "systemctl daemon-reload": "no systemd runs where the tests do",
-    "/tmp/audit/bin/pip-audit": "needs the network",
-    "python3 -m venv /tmp/audit": "needs the network",
-    "/opt/mdmd/bin/pip install": "needs the network",
-    "make lint": "as make test",
-    "mdmctl --server": "tests/test_operating.py does, with a daemon that listens with TLS",
-    "make test": "this is what runs the tests",
-    "python3 -m venv /opt/mdmd": "needs the network; .ci/run installs in a fresh venv",
+# What begins a line that somebody is to type.
+PROGRAMS = re.compile(
+    r"(\$ |# )?(sudo |\w+=\S+ )*(\S*/)?(mdmctl|twistd|curl|ssh|scp|systemctl|systemd-\S+"
+    r"|journalctl|make|pip3?|python3?|openssl|age|age-keygen|docker|certbot|apt|apt-get|install|ln|cp|echo|git|redis-cli"
+    r"|valkey-cli|promtool|scepclient|getcert|mysqldump|pg_dump|useradd|chown|chmod)\b( |$)"
+)
+# Options that are not mdmctl's, and whose they are.
+OTHERS = {
+    "--cacert": "curl",
+    "--check": "twistd mdmd",
+    "--deploy-hook": "certbot",
+    "--inserts": "pg_dump",
+    "--kill-whom": "systemctl",
+    "--strict": "pip-audit",
 }
-# Tools that a block needs, by a word in it.
-TOOLS = ("scepclient", "ssh", "jq", "docker", "systemctl", "nginx")
-
-_BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# What stands for something else in a command line.
+PLACES = {"VERB": "devices", "N": "1", "S": "1", "…": "X", "SHA256": "ab" * 32}
 
 
-@attrs.frozen
-class Block:
-    """The commands of one block, and the lines that stand there as their output."""
-
-    document: Path
-    text: str
-
-    @property
-    def commands(self) -> list[str]:
-        """Commands, with their continuation lines."""
-        found: list[str] = []
-        continued = False
-        for line in self.text.splitlines():
-            if line.startswith("$ "):
-                found.append(line[2:])
-            elif continued:
-                found[-1] += "\n" + line
-            continued = (line.startswith("$ ") or continued) and line.endswith("\\")
-        return found
-
-    @property
-    def runnable(self) -> list[str]:
-        """Those that can be run here."""
-        return [each for each in self.commands if not reason(each)]
-
-    @property
-    def missing(self) -> str:
-        """A tool that it needs and that is not installed."""
-        words = set(re.findall(r"\w+", self.text))
-        return next((tool for tool in TOOLS if tool in words and not shutil.which(tool)), "")
+class Told(Exception):
+    """What the argument parser has to say."""
 
 
-def reason(command: str) -> str:
-    """Why a command is not run, "" if it is."""
-    # The whole of it: with --offline it is run.
-    if command == "mdmctl doctor":
-        return "asks Apple's push service"
-    return next((why for start, why in NOT_RUN.items() if command.startswith(start)), "")
+def every_parser(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and all below it, which from now on raise instead of exiting."""
+
+    def error(message: str) -> NoReturn:
+        raise Told(message)
+
+    parser.error = error  # type: ignore[method-assign]
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in dict.fromkeys(action.choices.values()):
+                yield from every_parser(each)
 
 
-def blocks(document: Path) -> list[Block]:
-    text = (CHECKOUT / document).read_text()
-    return [Block(document, match[1]) for match in _BLOCK.finditer(text)]
+class CommandLines:
+    """mdmctl's own argument parser, asked whether it knows what a document says."""
+
+    def __init__(self) -> None:
+        self._parser = make_parser()
+        self.options = {
+            option for each in every_parser(self._parser) for option in each._option_string_actions
+        }
+
+    def trouble(self, line: str) -> str:
+        """
+        What is wrong with a command line, "" if nothing.
+
+        A mention may leave out what has to be given. Brackets hold what may be given, bars
+        what to choose from.
+        """
+        line, optional = re.sub(r"\[[^]]*\]", "", line), re.findall(r"\[([^]]*)\]", line)
+        words = [PLACES.get(each, each) for each in shlex.split(line)]
+        for chosen in itertools.product(*(each.split("|") for each in words)):
+            try:
+                self._parser.parse_args([each for each in chosen if each != "--help"])
+            except Told as told:
+                if not str(told).startswith("the following arguments are required"):
+                    return f"{line}: {told}"
+        of_all = " ".join(optional).split()
+        return next((f"{line}: no {each}" for each in of_all if not self._takes(words, each)), "")
+
+    def _takes(self, words: list[str], option: str) -> bool:
+        """Whether a verb has an option."""
+        if not option.startswith("--"):
+            return True
+        parser: Any = self._parser
+        for word in words:
+            below = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+            parser = below[0].choices.get(word, parser) if below else parser
+        return option in parser._option_string_actions
 
 
-class ReadTests(SynchronousTestCase):
-    def test_every_block_has_a_command(self) -> None:
-        """A block without a ``$`` is not a console block."""
+class BlockTests(SynchronousTestCase):
+    """Every block is tried, as what it says that it is."""
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def test_every_block_is_tried(self) -> None:
+        """Console blocks are run elsewhere; the others are read here by what reads them."""
         for document in DOCUMENTS:
             for block in blocks(document):
-                self.assertTrue(block.commands, f"{document}: {block.text}")
+                self.assertIn(
+                    block.language,
+                    ("console", "ini", "toml", "yaml", "python", "text"),
+                    f"{block}: a block that no test tries; commands are ```console with a $",
+                )
+                getattr(self, f"try_{block.language}")(block)
 
-    def test_reasons_are_used(self) -> None:
-        """No reason for a block that is gone."""
-        found = [each for name in DOCUMENTS for block in blocks(name) for each in block.commands]
-        for start in NOT_RUN:
-            self.assertTrue(any(each.startswith(start) for each in found), start)
+    def test_kinds_of_blocks(self) -> None:
+        """None is overlooked: with tildes, in a list, indented, without a name, in HTML."""
+        text = (
+            "~~~sh\na\n~~~\n- b\n\n  ```bash\n  c\n  ```\n\ntext\n\n    d\n\n"
+            "```\ne\n```\n\n<pre>\nf\n</pre>\n"
+        )
+        path = self.folder / "made-up.md"
+        path.write_text(text)
+        found = [(each.language, each.line) for each in blocks(path)]
+        self.assertEqual(found, [("sh", 1), ("bash", 6), ("", 12), ("", 14), ("html", 18)])
+
+    def try_console(self, block: Block) -> None:
+        """A command at least; tests/test_docs_run.py runs it."""
+        self.assertTrue(block.steps, str(block))
+
+    def try_ini(self, block: Block) -> None:
+        """The configuration's own reader takes it."""
+        needed = (
+            "" if "public_url" in block.text else "[mdmd]\npublic_url = https://mdm.example.org\n"
+        )
+        parse(needed + block.text, str(block))
+
+    def try_toml(self, block: Block) -> None:
+        """Blueprints."""
+        path = self.folder / "blueprints.toml"
+        path.write_text(block.text)
+        (self.folder / "wifi.mobileconfig").write_bytes(b"<plist/>")
+        self.assertTrue(read_blueprints(path), str(block))
+
+    def try_yaml(self, block: Block) -> None:
+        """Prometheus' configuration: its own program takes it, with our rules."""
+        self.assertIn("scrape_configs", yaml.safe_load(block.text), str(block))
+        promtool = shutil.which("promtool")
+        if promtool is None:
+            return
+        key, config = self.folder / "mdmd.key", self.folder / "prometheus.yml"
+        key.write_text("key")
+        config.write_text(block.text.replace("/etc/prometheus/mdmd.key", str(key)))
+        shutil.copy(CHECKOUT / "monitoring" / "alerts.yml", self.folder / "mdmd-alerts.yml")
+        ran = subprocess.run([promtool, "check", "config", config], capture_output=True, text=True)
+        self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
+
+    def try_python(self, block: Block) -> None:
+        """A program for Perspective Broker; tests/test_docs_run.py runs it."""
+        self.assertEqual(block.document, Path("docs/pb.md"), str(block))
+
+    def try_text(self, block: Block) -> None:
+        """Nothing that is to be typed."""
+        for line in block.text.splitlines():
+            self.assertIsNone(PROGRAMS.match(line.strip()), f"{block}: {line}")
+
+    def test_expressions(self) -> None:
+        """Those of docs/targets.md are expressions."""
+        (block,) = (each for each in blocks(Path("docs/targets.md")) if each.language == "text")
+        for line in block.text.splitlines():
+            where.parse(line)
+
+
+class MentionTests(SynchronousTestCase):
+    """What the text itself names is there."""
+
+    def setUp(self) -> None:
+        self.lines = CommandLines()
+
+    def test_command_lines(self) -> None:
+        """Each `mdmctl …` is one that mdmctl understands, each `--option` one that it has."""
+        found = 0
+        for document in DOCUMENTS:
+            for code in words_in_code(document):
+                for line in re.findall(r"mdmctl ([^)]*)", code.partition(" | ")[0]):
+                    self.assertEqual(self.lines.trouble(line), "", f"{document}: {code}")
+                    found += 1
+                if code.startswith("--"):
+                    option = re.split(r"[ =]", code)[0]
+                    self.assertIn(option, self.lines.options | set(OTHERS), f"{document}: {code}")
+        self.assertGreater(found, 80)
+
+    def test_trouble_is_seen(self) -> None:
+        """What is no verb, no option, or no choice is."""
+        for line in (
+            "enrol",
+            "profile enrol",
+            "devices --wait",
+            "send ID --pirority",
+            "completion csh",
+            "lost-mode on|of ID",
+            "lock ID [--pin --msg]",
+        ):
+            self.assertNotEqual(self.lines.trouble(line), "", line)
+
+    def test_table_of_verbs(self) -> None:
+        """Each line of it is a verb with the options that it has."""
+        found = [each for name in DOCUMENTS for each in first_cells(name, "verb")]
+        self.assertGreater(len(found), 8)
+        for each in found:
+            self.assertEqual(self.lines.trouble(each.replace("\\|", "|")), "", each)
+
+    def test_program_texts(self) -> None:
+        """The daemon and mdmctl themselves name no verb that is not there."""
+        found = 0
+        for path in sorted(CHECKOUT.glob("mdmd/**/*.py")):
+            for verb in re.findall(r"[`\":,] ?mdmctl ([a-z-]+)", path.read_text()):
+                self.assertEqual(self.lines.trouble(verb), "", f"{path}: mdmctl {verb}")
+                found += 1
+        self.assertGreater(found, 30)
+
+    def test_files_beside_the_documents(self) -> None:
+        """Units, man pages and samples have no command that the documents do not have, too."""
+        typed = {
+            part.strip()
+            for name in DOCUMENTS
+            for block in console(name)
+            for step in block.steps
+            for part in (step.command, *step.command.split("&&"))
+        }
+        command = re.compile(r"^# +(?:.*; then: |.*, then: )?(system(?:ctl|d-)\S* .*|mdmctl .*)$")
+        for place in ("systemd/**/*.*", "man/*", "etc/*", "monitoring/*"):
+            for path in CHECKOUT.glob(place):
+                text = path.read_text() if path.is_file() else ""
+                self.assertNotRegex(text, r"(?m)^\.(nf|EX)", f"{path}: an example nobody runs")
+                for line in text.splitlines():
+                    match = command.match(line)
+                    if match:
+                        self.assertIn(match[1], typed, str(path))
+
+    def test_options_of_the_configuration(self) -> None:
+        """`[section] option` is there."""
+        known = {each.section: set[str]() for each in OPTIONS}
+        for each in OPTIONS:
+            known[each.section].add(each.key)
+        for document in DOCUMENTS:
+            for code in words_in_code(document):
+                match = re.match(r"\[([a-z]+)(?: [a-zA-Z]+)?\](?: ([a-z_]+))?", code)
+                if match:
+                    self.assertIn(match[1], known, f"{document}: {code}")
+                    self.assertIn(match[2] or "", known[match[1]] | {""}, f"{document}: {code}")
 
     def test_links(self) -> None:
         """Each link to a file leads to one."""
@@ -119,31 +264,6 @@ class ReadTests(SynchronousTestCase):
                 if "://" not in target:
                     place = (CHECKOUT / document).parent / target
                     self.assertTrue(place.exists(), f"{document} → {target}")
-
-
-class Living:
-    """A device in a thread that connects again and again, and answers whatever it is asked."""
-
-    def __init__(self, device: HandDevice) -> None:
-        self._device = device
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._live)
-        self._thread.start()
-
-    def _live(self) -> None:
-        while not self._end.wait(0.1):
-            # While the server is stopped for a backup it simply comes again.
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                self._come()
-
-    def _come(self) -> None:
-        _, uuid, _ = self._device.connect()
-        while uuid:
-            _, uuid, _ = self._device.connect("Acknowledged", uuid, QueryResponses={})
-
-    def close(self) -> None:
-        self._end.set()
-        self._thread.join()
 
 
 class MadeTests(SynchronousTestCase):
@@ -178,112 +298,3 @@ class MadeTests(SynchronousTestCase):
                 check=False,
             )
             self.assertEqual((ran.returncode, ran.stderr), (0, ""), page)
-
-
-class DocumentTests(SynchronousTestCase):
-    """One daemon for each document, as the reader has it by then."""
-
-    def setUp(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="docs-", dir="/tmp"))
-        self.addCleanup(shutil.rmtree, self.folder)
-        for name in ("docs", "etc", "systemd", "README.md"):
-            (self.folder / name).symlink_to(CHECKOUT / name)
-        self.daemon = RunningDaemon(options={"scep": "scep_legacy = yes"})
-        self.addCleanup(self.daemon.close)
-        if shutil.which("ssh"):
-            self.let_ssh_in()
-        self.daemon.start()
-        (self.folder / "push.pem").write_bytes(make_push_certificate(TOPIC))
-        shutil.copy(self.folder / "push.pem", self.folder / "push.key")
-
-    def let_ssh_in(self) -> None:
-        """What the reader's ~/.ssh has: a key that is let in, and a host that is known."""
-        key, tool = self.folder / "id_ed25519", self.folder / "bin" / "ssh"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-        with (self.daemon.state / "manhole" / "authorized_keys").open("a") as keys:
-            keys.write(key.with_suffix(".pub").read_text())
-        tool.parent.mkdir()
-        tool.write_text(
-            f"#!/bin/sh\nexec {shutil.which('ssh')} -i {key} -o StrictHostKeyChecking=no "
-            '-o UserKnownHostsFile=/dev/null "$@"\n'
-        )
-        tool.chmod(0o755)
-        (self.folder / "nightly.py").write_text("device('C02XL0THJGH5').results\n")
-
-    def enroll(self) -> None:
-        """The device that the documents speak of: enrolled, alive, its certificate at hand."""
-        device = self.daemon.device(UDID, SerialNumber=SERIAL, DeviceName="By hand")
-        device.enroll()
-        shutil.copy(device.certificate, self.folder / "device.pem")
-        shutil.copy(device.key, self.folder / "device.key")
-        self.addCleanup(Living(device).close)
-
-    def spelled(self, command: str) -> str:
-        """The same command, for this daemon."""
-        for text, here in (
-            ("/opt/mdmd/bin/", f"{BIN}/"),
-            ("/var/lib/mdmd/mdmd.conf", str(self.daemon.config)),
-            ("/var/lib/mdmd", str(self.daemon.state)),
-            ("https://mdm.example.org", f"https://localhost:{self.daemon.port}"),
-            ("localhost:9000", f"localhost:{self.daemon.api_port}"),
-            ("127.0.0.1:9000", f"127.0.0.1:{self.daemon.api_port}"),
-            ("-p 2222", f"-p {self.daemon.ssh_port}"),
-        ):
-            command = command.replace(text, here)
-        return command
-
-    def systemctl(self, verb: str) -> str:
-        """What systemd would do with the unit."""
-        if verb in ("stop", "restart"):
-            self.daemon.stop()
-        if verb in ("start", "restart"):
-            self.daemon.start()
-        return ""
-
-    def run_command(self, command: str) -> str:
-        ours = re.fullmatch(r"systemctl (stop|start|restart) mdmd", command)
-        if ours:
-            return self.systemctl(ours[1])
-        environment = {
-            **os.environ,
-            "PATH": f"{self.folder / 'bin'}:{BIN}:{os.environ['PATH']}",
-            "MDMD_CONFIG": str(self.daemon.config),
-        }
-        ran = subprocess.run(
-            ["bash", "-c", self.spelled(command)],
-            cwd=self.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        self.assertEqual(ran.returncode, 0, f"$ {command}\n{ran.stdout}{ran.stderr}")
-        return ran.stdout
-
-    def run_document(self, document: Path) -> list[str]:
-        """Run all its blocks that can be; what each command printed."""
-        printed = []
-        for block in blocks(document):
-            if block.missing:
-                self.skipTest(f"{block.missing} is not installed")
-            printed += map(self.run_command, block.runnable)
-        return printed
-
-    def test_by_hand(self) -> None:
-        """A device's whole life with curl, and what the server refuses."""
-        printed = self.run_document(BY_HAND)
-        self.assertIn(TOPIC, printed[1])
-        self.assertIn("device.pem: OK", printed[4])
-        rest = "\n".join(printed)
-        self.assertIn("DeviceInformation", rest)
-        self.assertIn("403", rest)
-        self.assertEqual(len(re.findall(r"^400$", rest, re.MULTILINE)), 2)
-
-    def test_all_others(self) -> None:
-        """Every other document, with a device that answers."""
-        self.enroll()
-        for document in DOCUMENTS:
-            if document != BY_HAND and any(block.runnable for block in blocks(document)):
-                self.run_document(document)
