@@ -45,6 +45,7 @@ from tests.storehelp import VALKEY
 
 SERVER_CORE, LOAD_CORE = "0", "1"
 SOURCE = Path(__file__).with_name("load.c")
+_AT_REST = 0.03  # of a core
 
 _PINS = shutil.which("taskset") is not None and (os.cpu_count() or 1) > 1
 
@@ -197,9 +198,22 @@ class Stage:
                     "EVAL", _COPY, 1, keys.IDS, f"mdmd:{{{udid(0)}}}:", *map(udid, numbers)
                 )
             )
-        # So much at once makes the store rewrite its file, which costs whatever runs meanwhile.
+        self.settle()
+
+    def settle(self) -> None:
+        """
+        Wait until the store has nothing more to do for itself.
+
+        So much at once makes it rewrite its file; when that is done, threads of its own
+        are still at work on the old one. All of it would be in the figures.
+        """
         while b"aof_rewrite_in_progress:1" in run(self.link.call("INFO", "persistence")):
             time.sleep(0.1)
+        worked = 1.0
+        while worked > _AT_REST:
+            before = self.cpu()
+            time.sleep(1)
+            worked = (self.cpu() - before).store
 
     def prepare(self, first: int, count: int) -> None:
         """

@@ -34,7 +34,7 @@ def remove_profile(device: Installed, command: Keys) -> dict[str, object]:
     """Remove a profile by its identifier."""
     identifier = need(command, "Identifier", str)
     if identifier not in device.profiles:
-        raise Refused(12017, f"There is no profile with the identifier “{identifier}”.")
+        raise Refused(12075, f"There is no profile with the identifier “{identifier}”.")
     del device.profiles[identifier]
     return {}
 
