@@ -22,7 +22,7 @@ from mdmd.pki import scep_client
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, key_pem, load_certificate, new_csr, new_key
 from mdmd.pki.sealing import CA_KEY, Sealer
-from tests.storehelp import free_port
+from tests.storehelp import free_port, server
 
 BIN = Path(sys.executable).parent
 CHECKIN = "application/x-apple-aspen-mdm-checkin"
@@ -331,21 +331,5 @@ class HandDevice:
 @contextlib.contextmanager
 def redis_server(binary: str) -> Iterator[str]:
     """A throw-away server nobody here wrote; yields its URL."""
-    folder = Path(tempfile.mkdtemp(prefix="redis-", dir="/tmp"))
-    path = folder / "s"
-    process = subprocess.Popen(
-        [
-            *(binary, "--port", "0", "--unixsocket", path, "--dir", folder),
-            *("--appendonly", "yes", "--save", ""),
-        ],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        end = time.monotonic() + 10
-        while not path.exists() and time.monotonic() < end:
-            time.sleep(0.02)
-        yield f"unix://{path}"
-    finally:
-        process.terminate()
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+    with server(binary) as one:
+        yield one.url

@@ -265,13 +265,13 @@ class OutageTests(LinkCase):
 
     async def test_a_long_outage_fails_fast(self) -> None:
         """Once it is gone for longer than a command waits, commands fail at once."""
-        link = await self.link(timeout=0.3)
+        link = await self.link(timeout=1)
         self.server.kill()
-        await self.refusal(link.ping())
-        await self.refusal(link.ping())  # waits its 0.3 s
+        while "refused" not in await self.refusal(link.ping()):
+            pass  # it notices, and tries to connect; each waits its second
         began = reactor.seconds()
-        self.assertIn("refused", await self.refusal(link.ping()))
-        self.assertLess(reactor.seconds() - began, 0.1)
+        await self.refusal(link.ping())
+        self.assertLess(reactor.seconds() - began, 0.5)
         self.assertFalse(link.connected)
         self.server.start()
         await self.back(link)

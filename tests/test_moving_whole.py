@@ -10,7 +10,7 @@ from typing import Any
 
 from mdmd.errors import Conflict, WrongIdentity
 from mdmd.flow.migrate import VOUCHED
-from mdmd.interfaces.audit import AuditEntry
+from mdmd.interfaces.audit import BEGUN, AuditEntry
 from mdmd.interfaces.certificates import Challenge, Link
 from mdmd.interfaces.fleet import Policy
 from mdmd.interfaces.inventory import Pin
@@ -114,7 +114,8 @@ class WholeCase(MovingCase):
         topic = next(iter(await store.certificates.versions()))
         await store.certificates.warn_expiry(topic, 1, 30, MS // 1000 + 86400)
         await store.following.follow("learn", "d1", 60_000, "5-0")
-        await store.audit.write(AuditEntry("me", "pb", "x", (), {}, "ok"))
+        begun = await store.audit.write(AuditEntry("me", "manhole", "x", (), {}, BEGUN))
+        await store.audit.end(begun, "ok")
         await self.dead_letters()
         self.assertEqual(await call("EXISTS", keys.TOTALS), 1)
 
