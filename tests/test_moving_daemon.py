@@ -96,6 +96,20 @@ class MovingCase(SynchronousTestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return [json.loads(line) for line in path.read_text().splitlines()]
 
+    def begun(self, daemon: RunningDaemon, *words: str, note: Path | None = None) -> None:
+        """Begin an export or import, and kill it after its first note of the place."""
+        note = note or Path(f"{words[-1]}.{words[0]}-resume")
+        program = subprocess.Popen(
+            [BIN / "mdmctl", "--state", daemon.state, *words], stdout=subprocess.DEVNULL
+        )
+        while not note.exists():
+            self.assertIsNone(program.poll())
+            time.sleep(0.001)
+        program.kill()
+        self.assertEqual(program.wait(), -9)
+        self.assertEqual(note.stat().st_mode & 0o777, 0o600)
+        self.assertNotIn(b"stage", note.read_bytes())
+
     def imported(self, daemon: RunningDaemon, *words: str, status: int = 0) -> dict[str, Any]:
         """Import something; the counts."""
         done = daemon.mdmctl("--json", "import", *words)
@@ -169,20 +183,6 @@ class ExportTests(MovingCase):
         daemon.start()
         self.assertEqual(export.wait(60), 0)
         self.assertEqual([json.loads(line) for line in path.read_text().splitlines()], whole)
-
-    def begun(self, daemon: RunningDaemon, *words: str) -> None:
-        """Begin an export or import, and kill it after its first note of the place."""
-        note = Path(f"{words[-1]}.{words[0]}-resume")
-        program = subprocess.Popen(
-            [BIN / "mdmctl", "--state", daemon.state, *words], stdout=subprocess.DEVNULL
-        )
-        while not note.exists():
-            self.assertIsNone(program.poll())
-            time.sleep(0.001)
-        program.kill()
-        self.assertEqual(program.wait(), -9)
-        self.assertEqual(note.stat().st_mode & 0o777, 0o600)
-        self.assertNotIn(b"stage", note.read_bytes())
 
     def test_resume(self) -> None:
         """What was killed goes on, also after a restart, with no key and nothing twice."""
@@ -585,6 +585,11 @@ class NanoMDMTests(NanoMDMCase):
 class RunningDatabaseTests(NanoMDMCase):
     """NanoMDM's database itself, asked while it runs."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(os.chdir, Path.cwd())
+        os.chdir(self.folder)  # the note of the place is where one is
+
     def fill(self, link: Any, schema: str, devices: int) -> None:
         """Make the tables, and more devices than are read at once."""
         cursor = link.cursor()
@@ -593,7 +598,14 @@ class RunningDatabaseTests(NanoMDMCase):
                 cursor.execute(each)
         for table, rows in self.rows().items():
             if table == "devices":
-                rows = rows + [{**rows[0], "id": b"%08X" % n} for n in range(devices)]
+                rows = rows + [
+                    {
+                        **rows[0],
+                        "id": b"%08X" % n,
+                        "authenticate": self.authenticate.replace(b"C02X", b"C%08X" % n),
+                    }
+                    for n in range(devices)
+                ]
             for row in rows:
                 values = [
                     each if name == "unlock_token" or each is None else each.decode()
@@ -693,6 +705,28 @@ class RunningDatabaseTests(NanoMDMCase):
         daemon = self.running()
         told = self.imported(daemon, "nanomdm", where)
         self.assertEqual((told["new"], told["failed"]), (454, 0), told["failures"][:2])
+        self.gone_on(link, where)
+
+    def gone_on(self, link: Any, where: str) -> None:
+        """One that is killed goes on behind the last device, and asks for those before no more."""
+        daemon = self.running()
+        kind = "mysql" if "unix(" in where else "postgresql"
+        note = self.folder / f"{kind}-nanomdm.import-resume"
+        self.begun(daemon, "import", "nanomdm", where, note=note)
+        self.assertNotIn(b"s3cret", note.read_bytes())
+        # It would be refused if it came again: what is here already differs.
+        link.cursor().execute(
+            "UPDATE devices SET bootstrap_token_b64 = 'AAAA' WHERE id = '00000000'"
+        )
+        link.commit()
+        told = self.imported(daemon, "--resume", "nanomdm", where)
+        self.assertEqual(told["new"] + told["same"], 457, told)  # three that are no devices, twice
+        self.assertEqual(told["failed"], 0, told)
+        self.assertFalse(note.exists())
+        told = self.imported(daemon, "nanomdm", where, status=1)
+        self.assertEqual([each["record"] for each in told["failures"]], ["device 00000000"])
+        refused = daemon.mdmctl("import", "--resume", "--dry-run", "nanomdm", where)
+        self.assertIn("not for a dry run", refused.stderr)
 
 
 class MicroMDMTests(MovingCase):

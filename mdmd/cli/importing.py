@@ -1,17 +1,20 @@
 """Read records of another server into this one, and pass over what is done already."""
 
 import argparse
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.internet.threads import deferToThread
 
 from mdmd.cli import show
 from mdmd.cli.client import Remote, run
 from mdmd.cli.exits import DONE, FAILED
 from mdmd.cli.foreign.building import Faulty
+from mdmd.cli.foreign.database import is_place, read_place
 from mdmd.cli.lines import Record
 from mdmd.cli.patient import Patient
 from mdmd.cli.progress import Progress
@@ -28,14 +31,19 @@ def import_(args: argparse.Namespace) -> int:
 
     :raises BadRequest: the source can't be read.
     """
-    share = Share()
-    records, source = _source(args, share), _identity(args)
+    share, begin = Share(), Begin()
+    records, source = _source(args, share, begin), _identity(args)
 
     async def verb(remote: Remote) -> int:
         patient = Patient(remote, args)
         tally = _Tally(args.dry_run)
-        marker = await _Marker.of(patient, args, source, tally)
-        await _read(patient, records, tally, marker, share)
+        marker = await _Marker.of(patient, args, source, tally, begin)
+        try:
+            await _read(patient, records, tally, marker, share)
+        except BaseException:
+            if marker.kept:
+                show.note("what is imported stays: the same command with --resume goes on")
+            raise
         marker.remove()
         if args.json:
             show.as_json({**tally.counts, "failures": tally.failures})
@@ -66,15 +74,35 @@ class Share:
         return f", {100 * self._read // self._whole} % of the file" if self._whole else ""
 
 
-class _Marker:
-    """Where the import is in its source; of a dry run, or where nothing can be kept, nothing."""
+@attrs.define
+class Begin:
+    """
+    After which record of the source to begin.
 
-    def __init__(self, bookmark: Bookmark | None, source: list[Any], tally: "_Tally") -> None:
+    :ivar after: the device, of a database: what is in there changes, so that no number says it.
+    """
+
+    after: str = ""
+
+
+class _Marker:
+    """
+    Where the import is in its source; of a dry run, or where nothing can be kept, nothing.
+
+    A file is read from its beginning, and as many records are passed over as are done. A
+    database gives what comes after a device; certificates and commands it gives again.
+    """
+
+    def __init__(
+        self, bookmark: Bookmark | None, source: list[Any], tally: "_Tally", begin: Begin
+    ) -> None:
         self._bookmark = bookmark
         self._source = source
         self._tally = tally
+        self._begin = begin
+        self._after = ""
         self.done = 0  # records that are dealt with
-        self.passed = 0  # of them, those of the import before
+        self.passed = 0  # of them, those of the import before, to be read once more
 
     @classmethod
     async def of(
@@ -83,6 +111,7 @@ class _Marker:
         args: argparse.Namespace,
         source: list[Any] | None,
         tally: "_Tally",
+        begin: Begin,
     ) -> "_Marker":
         """
         Begin, or find the place where the import before was.
@@ -90,9 +119,9 @@ class _Marker:
         :raises BadRequest: it was another source, or another server.
         """
         if source is None:
-            return cls(None, [], tally)
+            return cls(None, [], tally, begin)
         key = await remote.call("moving.resume_key")
-        one = cls(Bookmark(Path(args.source[-1]), key, "import"), source, tally)
+        one = cls(Bookmark(_beside(args.source[-1]), key, "import"), source, tally, begin)
         if args.resume:
             one._take_up()
         return one
@@ -103,15 +132,31 @@ class _Marker:
         if begun is None:
             return
         if begun["source"] != self._source:
-            raise BadRequest(f"{self._bookmark.path} is of another file: import without --resume")
-        self._tally.counts, self._tally.failures = begun["counts"], begun["failures"]
-        self.done = self.passed = begun["done"]
+            raise BadRequest(f"{self._bookmark.path} is of another source: import without --resume")
+        self._tally.take_up(begun["counts"], begun["failures"])
+        self.done = begun["done"]
+        if self._in_database:
+            self._after = self._begin.after = begun["after"]
+        else:
+            self.passed = self.done
 
-    def note(self, count: int) -> None:
-        """Note that so many more are dealt with."""
+    @property
+    def _in_database(self) -> bool:
+        return isinstance(self._source[-1], str)  # of a file it ends with its age
+
+    @property
+    def kept(self) -> bool:
+        """Say whether one can go on from here."""
+        return self._bookmark is not None and self._bookmark.path.exists()
+
+    def note(self, count: int, records: Sequence[Record] = ()) -> None:
+        """Note that so many more are dealt with, and which of them are in."""
         self.done += count
         if self._bookmark is None:
             return
+        if self._in_database:
+            devices = [each["id"] for each in records if each["kind"] == "device"]
+            self._after = devices[-1] if devices else self._after
         try:
             self._bookmark.note(self._state)
         except OSError:  # beside the source nothing may be written: then one begins anew
@@ -122,6 +167,7 @@ class _Marker:
         return {
             "source": self._source,
             "done": self.done,
+            "after": self._after,
             "counts": tally.counts,
             "failures": tally.failures,
         }
@@ -134,17 +180,27 @@ class _Marker:
 
 def _identity(args: argparse.Namespace) -> list[Any] | None:
     """
-    Say which file it is, None where no place in it can be kept.
+    Say which file or database it is, None where no place in it can be kept.
 
     :raises BadRequest: it is to be gone on with, all the same.
     """
+    if not args.dry_run and args.source[0] == "nanomdm" and is_place(args.source[-1]):
+        return ["nanomdm", str(read_place(args.source[-1]))]
     path = Path(args.source[-1])
     if not args.dry_run and path.exists():
         about = path.stat()
         return [*args.source[:-1], about.st_size, about.st_mtime_ns]
     if args.resume:
-        raise BadRequest("--resume is for files, and not for a dry run")
+        raise BadRequest("--resume is for files and databases, and not for a dry run")
     return None
+
+
+def _beside(source: str) -> Path:
+    """Say beside which file the place is kept; of a database, it is where one is."""
+    if not is_place(source):
+        return Path(source)
+    place = read_place(source)
+    return Path(re.sub("[^A-Za-z0-9_.-]", "_", f"{place.kind}-{place.database}"))
 
 
 def _written(path: str) -> int:
@@ -158,12 +214,12 @@ def _written(path: str) -> int:
     return int((file.stat().st_mtime if file.exists() else time.time()) * 1000)
 
 
-def _source(args: argparse.Namespace, share: Share) -> Iterator[Record | Faulty]:
+def _source(args: argparse.Namespace, share: Share, begin: Begin) -> Iterator[Record | Faulty]:
     match args.source:
         case ["nanomdm", path]:
             from mdmd.cli.foreign.nanomdm import read_nanomdm
 
-            return read_nanomdm(path, _written(path))
+            return read_nanomdm(path, _written(path), lambda: begin.after)
         case ["micromdm", path]:
             from mdmd.cli.foreign.micromdm import read_micromdm
 
@@ -185,9 +241,17 @@ class _Tally:
         self.dry_run = dry_run
         self.counts = {"new": 0, "same": 0, "failed": 0}
         self.failures: list[dict[str, str]] = []
+        self._known: set[tuple[str, str]] = set()
+
+    def take_up(self, counts: dict[str, int], failures: list[dict[str, str]]) -> None:
+        """Go on where the import before was; what it has noted is not noted again."""
+        self.counts, self.failures = counts, failures
+        self._known = {(each["record"], each["reason"]) for each in failures}
 
     def fail(self, what: str, why: str) -> None:
         """Note one that could not be imported."""
+        if (what, why) in self._known:
+            return
         self.counts["failed"] += 1
         self.failures.append({"record": what, "reason": why})
 
@@ -212,7 +276,7 @@ async def _read(
         # Reading may take its time, and a database its own.
         while (batch := await deferToThread(next, batches, None)) is not None:
             await _put(remote, batch, tally)
-            marker.note(len(batch))
+            marker.note(len(batch), batch)
             progress.tell(marker.done, f"{share}; {tally.summary()}")
     finally:
         progress.end()

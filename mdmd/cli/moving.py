@@ -28,7 +28,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
             "Read a file that export wrote; or `nanomdm PATH`, its file store, or a dump of its "
             "MySQL or PostgreSQL, or the database itself: mysql://USER@HOST/DB, "
             "postgresql://USER@HOST/DB; or `micromdm FILE`, its devices as JSON lines. What is "
-            "here already stays as it is: an import can be repeated."
+            "here already stays as it is: an import can be repeated. One that was cut off goes on "
+            "with --resume."
         ),
     )
     import_.add_argument("source", metavar="[nanomdm|micromdm] PATH", nargs="+")

@@ -117,6 +117,14 @@ class Database:
         asked = f"SELECT table_name FROM information_schema.tables WHERE table_schema = {schema}"  # noqa: S608
         return {str(name) for (name,) in self._query(asked) if _SAFE.fullmatch(str(name))}
 
+    def literal(self, text: str) -> str:
+        """Spell a text in SQL; whatever is in it, nothing but digits is there."""
+        digits = text.encode("utf-8", "surrogateescape").hex()
+        if self.place.kind == "mysql":
+            # A plain literal, and no function: so it compares as the column does.
+            return f"_utf8mb4 X'{digits}'"
+        return f"convert_from(decode('{digits}', 'hex'), 'UTF8')"
+
     def close(self) -> None:
         """Hang up."""
         self._close()

@@ -7,7 +7,7 @@ Source: NanoMDM, storage/file, storage/mysql/schema.sql, storage/pgsql/schema.sq
 import base64
 import binascii
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -52,15 +52,17 @@ TABLES = {
 }
 
 
-def read_nanomdm(where: str, now: int) -> Iterator[Record | Faulty]:
+def read_nanomdm(where: str, now: int, after: Callable[[], str] = str) -> Iterator[Record | Faulty]:
     """
     Give everything as records: push certificates, commands that wait, devices.
 
     :param now: milliseconds since the epoch, where NanoMDM has no time.
+    :param after: of a running database, after which device to begin; it is asked when the
+        first record is. Devices come by their ids then.
     :raises BadRequest: it is neither a file store nor a dump, or the database can't be asked.
     """
     if is_place(where):
-        return _Tables(_Asked(open_database(read_place(where))), now).records()
+        return _Tables(_Asked(open_database(read_place(where)), after), now).records()
     path = Path(where)
     return _Folder(path, now).records() if path.is_dir() else _Tables(_Dump(path), now).records()
 
@@ -78,7 +80,6 @@ class _Folder:
     def __init__(self, path: Path, now: int) -> None:
         self._path = path
         self._now = now
-        self._sequence = count(1)
         self._commands_told: set[str] = set()
 
     def records(self) -> Iterator[Record | Faulty]:
@@ -123,7 +124,7 @@ class _Folder:
         for each in users:
             channel = each.name.partition(":")[2]
             device.channels[channel] = self._channel(each, channel, "User")
-        return device.record(self._sequence, self._now)
+        return device.record(count(1), self._now)
 
     def _channel(self, folder: Path, name: str, kind: str) -> Channel:
         channel = Channel(name, kind, enabled=not (folder / "Disabled").exists())
@@ -224,9 +225,9 @@ _ASKED: dict[str, tuple[tuple[str, ...], str]] = {
     "devices": (
         (
             *("id", "identity_cert", "unlock_token", "authenticate", "token_update"),
-            "bootstrap_token_b64",
+            *("bootstrap_token_b64", "created_at"),
         ),
-        "",
+        "WHERE id > {after} ORDER BY id",
     ),
 }
 
@@ -234,8 +235,9 @@ _ASKED: dict[str, tuple[tuple[str, ...], str]] = {
 class _Asked:
     """A running database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, after: Callable[[], str]) -> None:
         self._database = database
+        self._after = after
         there = database.tables()
         self._prefix = "nano_" if "nano_devices" in there else ""
         if not {f"{self._prefix}{table}" for table in _ASKED} <= there:
@@ -244,7 +246,8 @@ class _Asked:
     def of(self, table: str) -> Iterator[Row]:
         columns, where = _ASKED[table]
         name = f"{self._prefix}{table}"
-        return self._database.rows(name, columns, where.format(prefix=self._prefix))
+        after = self._database.literal(self._after())
+        return self._database.rows(name, columns, where.format(prefix=self._prefix, after=after))
 
 
 class _Tables:
@@ -252,7 +255,6 @@ class _Tables:
 
     def __init__(self, rows: _Rows, now: int) -> None:
         self._now = now
-        self._sequence = count(1)
         self._commands_told: set[str] = set()
         self._rows = rows
 
@@ -330,7 +332,8 @@ class _Tables:
             device.take_certificate(row["identity_cert"])
         if id in pins and pins[id] != device.pin:
             device.pin, device.ends = pins[id], 0
-        return device.record(self._sequence, self._now)
+        # The device's own, or a database would say another thing each time it is asked.
+        return device.record(count(1), _time(row["created_at"], self._now))
 
     def _channel(self, name: str, row: Row, user: Row | None) -> Channel:
         channel = Channel(
