@@ -34,16 +34,15 @@ class HookCase(StoreCase):
         self.addCleanup(lambda: later(self.receiver.close()))
 
     async def daemon(self, daemon: str = "d1", **options: Any) -> Webhooks:
-        """A daemon's webhooks, started; it has claimed the target if nobody else has."""
+        """A daemon's webhooks, started; what happens from then on goes to the target."""
         given = {"url": f"http://127.0.0.1:{self.port}/hook", "private": True, **options}
         target = Target(given.pop("name", "t"), **given)
         feed = await Feed.start(reactor, self.link)
         self.addCleanup(lambda: later(feed.stop()))
         hooks = Webhooks(reactor, [target], self.store.deliveries, feed, daemon, "1", random.random)
         self.addCleanup(lambda: later(hooks.stop()))
-        hooks.start()
-        while not (await hooks.standings())[0].state.sender:
-            await deferLater(reactor, 0.01)
+        await hooks.start()
+        self.assertTrue((await hooks.standings())[0].state.sender)
         return hooks
 
     async def happen(self, *whos: str, topic: str = "mdm.Connect") -> None:

@@ -72,7 +72,7 @@ async def serve(
     pushing = await begin_pushing(reactor, stack, config, parts, store)
     feed = await Feed.start(reactor, store.link)
     stack.push_async_callback(feed.stop)
-    webhooks = _send_webhooks(reactor, stack, parts, store, feed)
+    webhooks = await _send_webhooks(reactor, stack, parts, store, feed)
     enqueuer = Enqueuer(
         store.fleet, pushing.waker, Pins(store.inventory, lambda: int(reactor.seconds() * 1000))
     )
@@ -124,7 +124,7 @@ async def serve(
     log.info("mdmd ready", version=version("mdmd"), public_url=config.mdmd.public_url)
 
 
-def _send_webhooks(
+async def _send_webhooks(
     reactor: Any, stack: AsyncExitStack, parts: Parts, store: Store, feed: Feed
 ) -> Webhooks:
     # Unlike any other daemon with the same store, and any earlier one on this machine.
@@ -133,7 +133,7 @@ def _send_webhooks(
         *(reactor, parts.webhooks, store.deliveries, feed, daemon, version("mdmd"), random.random)
     )
     stack.push_async_callback(webhooks.stop)
-    webhooks.start()
+    await webhooks.start()
     return webhooks
 
 

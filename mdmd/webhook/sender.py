@@ -1,5 +1,6 @@
 """Send the events of one target, for as long as this daemon is the one that does."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -66,8 +67,10 @@ class Sender:
         self.last_trouble = ""
         self.counts = {"taken": 0, "failed": 0}  # deliveries of this daemon
 
-    def start(self) -> None:
-        """Begin."""
+    async def start(self) -> None:
+        """Begin; whatever happens from now on goes to the target, new or not."""
+        with contextlib.suppress(StoreUnavailable):  # it is tried again
+            await self._claim()
         self._running = Deferred.fromCoroutine(self._run())
         self._running.addErrback(self._stopped)
 

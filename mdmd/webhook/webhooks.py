@@ -39,10 +39,10 @@ class Webhooks:
             for each in targets
         }
 
-    def start(self) -> None:
-        """Begin to send."""
+    async def start(self) -> None:
+        """Begin to send what happens from now on, and what is left from before."""
         for sender in self._senders.values():
-            sender.start()
+            await sender.start()
 
     async def stop(self) -> None:
         """End; another daemon may go on."""
