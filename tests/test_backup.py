@@ -6,6 +6,7 @@ import json
 import os
 import plistlib
 import shutil
+import subprocess
 import tarfile
 import tempfile
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.pki.certificates import key_pem, new_key
-from tests.daemonhelp import RunningDaemon
+from tests.daemonhelp import BIN, RunningDaemon
 from tests.storehelp import REDIS, VALKEY, Server, ask
 from tests.test_moving_daemon import UDIDS, api, command
 
@@ -100,6 +101,18 @@ class ExternalTests(SynchronousTestCase):
         done = daemon.mdmctl("--state", str(empty), "restore", self.passphrase, str(self.file))
         self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
         self.assertEqual(list(empty.iterdir()), [])
+
+
+def run_mdmctl(words: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run it without a state folder named: what else says where the server is has to do."""
+    return subprocess.run(
+        [BIN / "mdmctl", *words],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 class BackupTests(SynchronousTestCase):
@@ -204,6 +217,25 @@ class BackupTests(SynchronousTestCase):
         self.assertFalse((other / "mdmd.sock").exists())
         self.assertFalse((other / "daemon.log").exists())
         self.assertEqual(list(other.glob(".restore-*")), [])
+
+    def test_the_named_server(self) -> None:
+        """--config and $MDMD_CONFIG say whose folder; one that is not there is nobody's."""
+        self.daemon.start()
+        self.backup()
+        self.daemon.stop()
+        (self.daemon.state / "later").touch()
+        gone = str(self.folder / "gone.conf")
+        words = ["restore", self.passphrase, str(self.file)]
+        for option, environment in (([f"--config={gone}"], {}), ([], {"MDMD_CONFIG": gone})):
+            done = run_mdmctl([*option, *words], environment)
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertIn(f"{gone}: can't be read", done.stderr)
+        done = run_mdmctl(["backup", f"--config={gone}", self.passphrase, str(self.file)], {})
+        self.assertIn(f"{gone}: can't be read", done.stderr)
+        self.assertTrue((self.daemon.state / "later").exists())
+        done = run_mdmctl([*words, "--force"], {"MDMD_CONFIG": str(self.daemon.config)})
+        self.assertEqual(done.stdout, f"{self.daemon.state} is as it was; start the daemon\n")
+        self.assertFalse((self.daemon.state / "later").exists())
 
     def test_keys(self) -> None:
         """Sealed for a certificate, it opens with its key; with another one a line says so."""

@@ -60,19 +60,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _state(args: argparse.Namespace) -> tuple[Path, Path | None]:
-    """Say where the state folder is, and the configuration if there is one."""
-    from mdmd.cli.places import STATE as FOLDER
-    from mdmd.cli.places import USUAL
-    from mdmd.config import load
+    """
+    Say where the state folder is, and the configuration if there is one.
 
-    named = args.config or os.environ.get("MDMD_CONFIG")
-    if named is None and args.state is None and os.access(USUAL, os.R_OK):
-        named = USUAL
-    if named is not None and Path(named).exists():
-        return (Path(args.state) if args.state else load(Path(named)).state), Path(named)
-    state = Path(args.state or FOLDER)
-    own = state / "mdmd.conf"
-    return state, own if own.exists() else None
+    :raises ConfigError: the configuration that is named can't be read, or has a mistake.
+    """
+    from mdmd.cli.places import find_config, find_state
+
+    named = args.state, args.config, os.environ.get("MDMD_CONFIG")
+    return find_state(*named), find_config(*named)
 
 
 # -- backup ----------------------------------------------------------------------------------

@@ -28,6 +28,29 @@ def find_socket(state: str | None, config: str | None, environment: str | None) 
     return STATE / SOCKET
 
 
+def find_config(state: str | None, config: str | None, environment: str | None) -> Path | None:
+    """Say which configuration is meant, if one is: none of another server than ``state``'s."""
+    if state and not config:
+        own = Path(state) / "mdmd.conf"
+        return own if own.exists() else None
+    named = config or environment
+    if named:
+        return Path(named)
+    return next((each for each in (USUAL, STATE / "mdmd.conf") if os.access(each, os.R_OK)), None)
+
+
+def find_state(state: str | None, config: str | None, environment: str | None) -> Path:
+    """
+    Say which state folder is meant, by the same rules as :func:`find_socket`.
+
+    :raises ConfigError: the configuration that is named can't be read, or has a mistake.
+    """
+    from mdmd.config import load
+
+    named = config or environment or (USUAL if os.access(USUAL, os.R_OK) else None)
+    return Path(state) if state else load(Path(named)).state if named else STATE
+
+
 def socket_of(config: Path) -> Path:
     """Read a configuration for its socket."""
     from mdmd.config import load

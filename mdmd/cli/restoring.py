@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from mdmd.cli import show
 from mdmd.cli.backup import ABOUT, STATE, STORE
 from mdmd.cli.lines import is_sealed, read_pieces
-from mdmd.cli.places import STATE as FOLDER
+from mdmd.cli.places import find_state
 from mdmd.cli.sealed import openers
 from mdmd.doctor.refill import fill
 from mdmd.doctor.replica import check_snapshot
@@ -28,10 +28,11 @@ def restore(args: argparse.Namespace) -> int:
     """
     Run ``mdmctl restore``; return the exit status.
 
+    :raises ConfigError: the configuration that names the state folder can't be read.
     :raises BadRequest: it is no backup, or there is something that it would replace.
     :raises StoreUnavailable: the server that it is to fill does not take it.
     """
-    state = Path(args.state or FOLDER)
+    state = find_state(args.state, args.config, os.environ.get("MDMD_CONFIG"))
     keys = openers(args, is_sealed(args.file))
     state.mkdir(mode=0o750, parents=True, exist_ok=True)
     _see_that_nobody_runs(state)
