@@ -120,7 +120,7 @@ class DocumentCase(SynchronousTestCase):
             about |= {"CFBundleShortVersionString": "1.2", "CFBundleVersion": "1.2"}
             app.writestr("Payload/Handbook.app/Info.plist", plistlib.dumps(about))
         self.tools.mkdir()
-        for name in ("systemctl", "systemd-sysusers", "systemd-tmpfiles"):
+        for name in ("systemctl", "systemd-sysusers", "systemd-tmpfiles", "chown"):
             self.tool(name, f'echo {name} "$@" >> {self.folder}/system.log')
 
     def tool(self, name: str, script: str) -> None:

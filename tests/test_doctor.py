@@ -1,6 +1,7 @@
 """``mdmctl doctor`` finds what is wrong, says it in one line, and knows what to do about it."""
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -108,6 +109,19 @@ class RunningTests(SynchronousTestCase):
             },
             well,
         )
+
+    def test_another_s_files(self) -> None:
+        """What root made in the folder of another account is named, with what helps."""
+        if os.getuid() != 0:
+            self.skipTest("only root can give files away")
+        stray = self.daemon.state / "tls"
+        os.chown(stray, 65534, 65534)
+        self.addCleanup(os.chown, stray, 0, 0)
+        status, findings = self.doctor("--offline")
+        (finding,) = (each for each in findings if each["subject"] == "owner")
+        self.assertEqual(status, 1)
+        self.assertIn(f"{stray} (1 in all)", finding["text"])
+        self.assertEqual(finding["remedy"], f"chown -R 0:0 {self.daemon.state}")
 
     def test_for_people(self) -> None:
         """A line for each finding, a line for each remedy, and the sum."""

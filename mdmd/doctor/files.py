@@ -1,5 +1,6 @@
 """The files that the configuration names: are they there, whole, and nobody else's to read?"""
 
+import contextlib
 import os
 import shutil
 import stat
@@ -22,6 +23,7 @@ def check_files(config: Config, now: datetime | None = None) -> Iterator[Finding
     """Look at every file, without the daemon."""
     moment = now or datetime.now(UTC)
     yield from _secrets(config)
+    yield from _owner(config.state)
     yield from _authority(config, moment)
     yield from _pair("site certificate", config.site.certificate, config.site.key)
     yield _space(config.state)
@@ -44,6 +46,19 @@ def _secrets(config: Config) -> Iterator[Finding]:
             yield finding
     if not bad:
         yield ok("file modes", f"{len(secret)} secret files, all for their owner only")
+
+
+def _owner(state: Path) -> Iterator[Finding]:
+    """What root made in the folder of another account, that account can't read."""
+    with contextlib.suppress(OSError):
+        owner = state.stat()
+        strange = [each for each in sorted(state.rglob("*")) if each.lstat().st_uid != owner.st_uid]
+        if strange:
+            yield failed(
+                "owner",
+                f"{strange[0]} ({len(strange)} in all) not of uid {owner.st_uid}, as the folder is",
+                f"chown -R {owner.st_uid}:{owner.st_gid} {state}",
+            )
 
 
 def _secret(name: str, path: Path) -> Iterator[Finding]:
