@@ -2,8 +2,8 @@
 What becomes of devices when twice as many come as can be served.
 
 First as many as there is time for, to learn the rate that can be served; then
-half of that, twice that, and half again. The figures are those of the devices
-that were taken in; the others get no connection, and try again later.
+half of that, twice that, and half again. The times are those of the devices that
+were taken in, from the fourth second on; the others are hung up on, and try again.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def _throttled(one: Stage) -> Throttle:
 def main() -> None:
     """Measure, print, and add to the results."""
     parser = argparse.ArgumentParser(prog="bench.overload", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--seconds", type=float, default=12)
     parser.add_argument("--threads", type=int, default=2000)
     parser.add_argument("--dry", action="store_true", help="leave the results file alone")
     args = parser.parse_args()

@@ -9,7 +9,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from mdmd.assembly.gentle import A_TURN, PATIENCE, GentlePort
+from mdmd.assembly.gentle import A_TURN, FEW, PATIENCE, GentlePort
 
 
 class GentlePortTests(TestCase):
@@ -103,6 +103,16 @@ class GentlePortTests(TestCase):
             self.come(A_TURN + 1)
             self.turn()
         self.assertEqual(self.turned_away, [])
+
+    def test_a_few_may_wait(self) -> None:
+        """However slowly they are served: so few are no overload."""
+        self.come(int(PATIENCE * 10) * A_TURN // 10 + FEW)
+        for _ in range(int(PATIENCE) + 1):
+            self.turn(seconds=1)
+        self.assertEqual(self.turned_away, [])
+        self.come(FEW)
+        self.turn(seconds=1)
+        self.assertEqual(len(self.turned_away), 1)
 
     def test_shared(self) -> None:
         """Two may listen on one port if both say so, and each gets some; else the second fails."""

@@ -6,8 +6,8 @@ load that can be served makes everybody wait. Here each turn of the event loop
 takes a few; the others wait in the kernel. A burst, such as a fleet that was just
 pushed, is served from there. When there has been no end of them for ``PATIENCE``
 seconds it is no burst: from then on, until nobody waits any more, all are hung up
-on whenever they would have to wait longer than ``WAIT``, before TLS has cost
-anything. Devices come again by themselves, and those who are in keep their answer
+on whenever more than ``FEW`` would have to wait longer than ``WAIT``, before TLS
+has cost anything. Devices come again by themselves, and those who are in keep their answer
 times.
 """
 
@@ -26,7 +26,8 @@ log = Logger()
 
 A_TURN = 8  # connections taken in one turn of the event loop
 PATIENCE = 2.0  # seconds without a turn in which fewer waited
-WAIT = 0.5  # seconds, by how many wait and how many were taken in a second
+WAIT = 0.25  # seconds, by how many wait and how many were taken in a second
+FEW = 64  # may wait, however long it takes
 BACKLOG = 4096  # connections that may wait in the kernel; what Linux allows at most
 
 
@@ -76,7 +77,7 @@ class GentlePort(Port):
         if self._full_since is None:
             return
         full = self._seconds() - self._full_since
-        if full >= PATIENCE and self._waiting() > WAIT * self._taken / full:
+        if full >= PATIENCE and self._waiting() > max(FEW, WAIT * self._taken / full):
             self._hang_up_on_the_rest()
 
     def _waiting(self) -> int:
