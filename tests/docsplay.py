@@ -101,7 +101,8 @@ class DocumentCase(SynchronousTestCase):
     def lay_out(self) -> None:
         """A checkout, with the reader's own files in it, and the programs that are not run."""
         for path in CHECKOUT.iterdir():
-            if not path.name.startswith(".") and path.name not in ("build", "dist"):
+            # What was built is not the reader's, and pip would write into it.
+            if not re.fullmatch(r"\..*|build|dist|.*\.egg-info", path.name):
                 (self.folder / path.name).symlink_to(path)
         # As make would have made it by now.
         (self.folder / ".venv").mkdir()
