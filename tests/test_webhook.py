@@ -312,6 +312,91 @@ class DaemonsTests(HookCase):
         await self.happen("U-3")
         self.assertEqual(await self.got(1), ["U-3"])
 
+    async def lost(self) -> list[str]:
+        """Read how many events were told as lost, each time."""
+        events = await self.store.events.read("0", 1000)
+        return [each.facts["events"] for each in events if each.topic == "mdmd.WebhookLost"]
+
+    async def test_what_was_dropped_unread(self) -> None:
+        """What the stream drops before it was even read for a target is told, and counted."""
+        one = await self.daemon("d1")
+        await self.happen("U-1")
+        await self.got(1)
+        await self.drained(one)
+        await one.stop()
+        await self.happen(*(f"U-{n}" for n in range(5)))
+        await self.link.call("XTRIM", "mdmd:events", "MAXLEN", 2)
+        stream = await self.link.call("XINFO", "STREAM", "mdmd:events")
+        two = await self.daemon("d2")
+        self.assertEqual(await self.got(3), ["U-1", "U-3", "U-4"])
+        await self.drained(two)
+        # Before version 7 the store does not count.
+        self.assertEqual(await self.lost(), ["3" if b"entries-added" in stream else "unknown"])
+
+    async def test_dropped_but_not_lost(self) -> None:
+        """What is dropped after the target took it is no loss, nor what a replay finds no more."""
+        one = await self.daemon("d1")
+        await self.happen("U-1", "U-2")
+        await self.got(2)
+        await self.drained(one)
+        await self.happen("U-3")
+        await self.got(3)
+        await self.drained(one)
+        await self.link.call("XTRIM", "mdmd:events", "MAXLEN", 1)
+        await one.replay("t", "0")
+        self.assertEqual((await self.got(4))[3:], ["U-3"])
+        self.assertEqual(await self.lost(), [])
+
+    async def test_dropped_while_it_was_tried(self) -> None:
+        """An event that the stream drops while its last try fails is told as lost."""
+        self.receiver.behaviour = silence
+        hooks = await self.daemon(timeout=1, keep_trying=0)
+        await self.happen("U-1")
+        await self.receiver.until(lambda: len(self.receiver.asked) >= 1)
+        await self.link.call("XTRIM", "mdmd:events", "MAXLEN", 0)
+        await self.drained(hooks)
+        self.assertEqual((await self.lost(), await hooks.dead("t", "0", 9)), (["1"], []))
+
+    async def test_the_place_is_gone(self) -> None:
+        """A target whose consumer group was removed gets what it had not, and goes on."""
+        self.receiver.behaviour = answer(503)
+        await self.daemon()
+        await self.happen("U-1", "U-1")
+        await self.receiver.until(lambda: len(self.receiver.asked) >= 1)
+        await self.link.call("XGROUP", "DESTROY", "mdmd:events", "t")
+        await self.happen("U-1")
+        await deferLater(reactor, 0.5)
+        self.receiver.behaviour = answer()
+        await self.got(3)
+        sequences = [each["sequence"] for each in self.receiver.got]
+        self.assertEqual(list(dict.fromkeys(sequences)), sorted(set(sequences)))
+        self.assertEqual(len(set(sequences)), 3)
+
+    async def test_damaged_messages(self) -> None:
+        """An event whose message can't be read is a dead letter, and holds nobody up."""
+        sealed = self.store.tools.payloads.seal(b"<plist/>", b"another place")
+        hooks = await self.daemon()
+        await self.store.tools.change("tell", (), ("mdm.Connect", "U-1", sealed, "status", "Idle"))
+        await self.happen("U-1", "U-2")
+        self.assertEqual(await self.got(2), ["U-1", "U-2"])
+        await self.drained(hooks)
+        (letter,) = await hooks.dead("t", "0", 9)
+        self.assertTrue(letter.damaged)
+        again = await hooks.resend("t", 9)
+        self.assertEqual((again.taken, again.failed), (0, 1))
+        self.assertEqual(len(self.receiver.asked), 2)
+
+    async def test_unspeakable_events(self) -> None:
+        """An event that nobody can spell in JSON is a dead letter, however many there are."""
+        hooks = await self.daemon(at_once=2)
+        for _ in range(3):
+            facts = ("type", "Device", "tally", "many")
+            await self.store.tools.change("tell", (), ("mdm.TokenUpdate", "U-1", b"", *facts))
+        await self.happen("U-1")
+        self.assertEqual(await self.got(1), ["U-1"])
+        self.assertEqual(len(await hooks.dead("t", "0", 9)), 3)
+        self.flushLoggedErrors(ValueError)
+
     async def test_the_store_comes_back(self) -> None:
         """A store that is away for a while delays events, and loses none."""
         hooks = await self.daemon()

@@ -17,6 +17,7 @@ class DeadLetter:
     reason: str
     attempts: int
     at: int  # when it was given up
+    damaged: bool = False  # its message can't be read
 
 
 @attrs.frozen
@@ -42,8 +43,12 @@ class IFeed(Protocol):
 class IDeliveries(Protocol):
     """What each webhook's target still has to get; one daemon at a time sends to a target."""
 
-    async def claim(self, target: str, daemon: str, lease_ms: int) -> bool:
-        """Become, or stay, the one that sends; the claim ends by itself after the lease."""
+    async def claim(self, target: str, daemon: str, lease_ms: int, anew: str = "") -> bool:
+        """
+        Become, or stay, the one that sends; the claim ends by itself after the lease.
+
+        :param anew: the id after which a target begins whose place is gone; "" if it is there.
+        """
 
     async def release(self, target: str, daemon: str) -> None:
         """Let another daemon send."""
@@ -52,7 +57,14 @@ class IDeliveries(Protocol):
         """Read what was read before and is not settled, after the event id ``after``."""
 
     async def more(self, target: str, limit: int) -> list[Event]:
-        """Read on in the stream; what comes is unsettled until it is settled or buried."""
+        """
+        Read on in the stream; what comes is unsettled until it is settled or buried.
+
+        :raises NotHere: the target's place in the stream is gone.
+        """
+
+    async def lost(self, target: str, events: int) -> None:
+        """Tell that so many were dropped before the target took them."""
 
     async def again(self, id: str) -> Event | None:
         """Read one event once more; None if the stream has lost it."""

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
+from twisted.logger import Logger
 
-from mdmd.errors import BadRequest
+from mdmd.errors import BadRequest, NotHere, StoreCorrupt
 from mdmd.interfaces.fleet import Event
 from mdmd.interfaces.webhooks import DeadLetter, DeliveryState
 from mdmd.store import keys
 from mdmd.store.events import Events
 from mdmd.store.link import ScriptError
 from mdmd.store.subject import Tools
+
+log = Logger()
 
 DEAD_KEPT = 10_000  # dead letters of a target
 _READER = "mdmd"  # the one consumer of a group, whichever daemon it is
@@ -24,10 +27,14 @@ class Deliveries:
     _tools: Tools
     _events: Events
 
-    async def claim(self, target: str, daemon: str, lease_ms: int) -> bool:
-        """Become, or stay, the one daemon that sends; a new target begins with what comes now."""
+    async def claim(self, target: str, daemon: str, lease_ms: int, anew: str = "") -> bool:
+        """
+        Become, or stay, the one daemon that sends; a new target begins with what comes now.
+
+        :param anew: the id after which a target begins whose place is gone; "" if it is there.
+        """
         held = await self._tools.link.script(
-            "claim_target", (keys.EVENTS, keys.sender(target)), (target, daemon, lease_ms)
+            "claim_target", (keys.EVENTS, keys.sender(target)), (target, daemon, lease_ms, anew)
         )
         return bool(held)
 
@@ -41,26 +48,69 @@ class Deliveries:
 
         What the stream has lost meanwhile is settled, with an event that says so.
         """
-        entries = await self._read(target, after, limit)
-        lost = [at for at, fields in entries if not fields]
-        if lost:
-            await self.settle(target, [at.decode() for at in lost])
-            await self._events.tell("mdmd.WebhookLost", None, target=target, events=str(len(lost)))
-        found = [self._events.event(at, fields) for at, fields in entries if fields]
-        # Only lost ones in this part: there may be more behind them.
-        if entries and not found:
-            return await self.unsettled(target, entries[-1][0].decode(), limit)
-        return found
+        while True:
+            entries = await self._read(target, after, limit)
+            gone = [at.decode() for at, fields in entries if not fields]
+            if gone:
+                await self.settle(target, gone)
+                await self.lost(target, len(gone))
+            found = await self._readable(target, [each for each in entries if each[1]])
+            if found or not entries:
+                return found
+            # Nothing to send in this part, but there may be more behind it.
+            after = entries[-1][0].decode()
 
     async def more(self, target: str, limit: int) -> list[Event]:
-        """Read on in the stream."""
-        entries = await self._read(target, ">", limit)
-        return [self._events.event(at, fields) for at, fields in entries]
+        """
+        Read on in the stream.
+
+        What was dropped before it was read is told in an event, in the same step.
+
+        :raises NotHere: the target's place in the stream is gone.
+        """
+        while True:
+            dropped, entries = await self._read_on(target, limit)
+            if dropped:
+                _log_lost(target, dropped if dropped > 0 else "some, perhaps,")
+            found = await self._readable(target, entries)
+            if found or not entries:
+                return found
+
+    async def _read_on(self, target: str, limit: int) -> tuple[int, Any]:
+        try:
+            dropped, entries = await self._tools.change("read_on", (), (target, _READER, limit))
+        except ScriptError as error:
+            raise _gone(target, error) from None
+        return int(dropped), entries
 
     async def _read(self, target: str, after: str, limit: int) -> Any:
         group = ("GROUP", target, _READER, "COUNT", limit)
-        found = await self._tools.link.call("XREADGROUP", *group, "STREAMS", keys.EVENTS, after)
+        try:
+            found = await self._tools.link.call("XREADGROUP", *group, "STREAMS", keys.EVENTS, after)
+        except ScriptError as error:
+            raise _gone(target, error) from None
         return found[0][1] if found else []
+
+    async def _readable(self, target: str, entries: Any) -> list[Event]:
+        """Read entries; one whose message is damaged will never be sent, and holds nobody up."""
+        found = []
+        for at, fields in entries:
+            try:
+                found.append(self._events.event(at, fields))
+            except StoreCorrupt as error:
+                log.error(
+                    "webhook {name}: event {id} can't be sent: {why}",
+                    name=target,
+                    id=at.decode(),
+                    why=str(error),
+                )
+                await self.bury(target, at.decode(), str(error), 0)
+        return found
+
+    async def lost(self, target: str, events: int) -> None:
+        """Tell that so many were dropped before the target took them."""
+        _log_lost(target, events)
+        await self._events.tell("mdmd.WebhookLost", None, target=target, events=str(events))
 
     async def again(self, id: str) -> Event | None:
         """Read one event once more; None if the stream has lost it."""
@@ -85,13 +135,12 @@ class Deliveries:
 
     def _letter(self, at: bytes, fields: list[bytes]) -> DeadLetter:
         id, reason, attempts, when = fields[1:8:2]  # bury.lua puts them before the event's own
-        return DeadLetter(
-            at.decode(),
-            self._events.event(id, fields[8:]),
-            reason.decode("utf-8", "replace"),
-            int(attempts),
-            int(when),
-        )
+        words = reason.decode("utf-8", "replace"), int(attempts), int(when)
+        try:
+            return DeadLetter(at.decode(), self._events.event(id, fields[8:]), *words)
+        except StoreCorrupt:
+            event = self._events.event(id, fields[8:], lambda *_: False)
+            return DeadLetter(at.decode(), event, *words, damaged=True)
 
     async def exhume(self, target: str, id: str) -> None:
         """Forget a dead letter, because the target has it now."""
@@ -126,3 +175,17 @@ class Deliveries:
             (sender or b"").decode(),
             int(oldest.partition(b"-")[0]) if oldest else None,
         )
+
+
+def _gone(target: str, error: ScriptError) -> Exception:
+    if error.code == "NOGROUP":
+        return NotHere(f"the place of the webhook {target} in the events is gone")
+    return error
+
+
+def _log_lost(target: str, events: int | str) -> None:
+    log.error(
+        "webhook {name}: {events} events were dropped before it took them",
+        name=target,
+        events=events,
+    )

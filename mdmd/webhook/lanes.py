@@ -20,6 +20,9 @@ TROUBLE = 20  # failures in a row, of whatever events: the target itself is in t
 LONGEST_PAUSE = 20.0  # seconds, spread, until one tries whether it still is
 
 
+_LAST = 2**64 - 1  # in a millisecond
+
+
 @attrs.define
 class Waiting:
     """One event that the target has to get; the event itself may have been let go of."""
@@ -35,6 +38,17 @@ class _Lane:
     name: str
     waiting: deque[Waiting] = attrs.field(factory=deque)
     at_work: bool = False  # its first one is being sent, or is waiting for its time
+
+
+def _place(id: str) -> tuple[int, int]:
+    milliseconds, _, nth = id.partition("-")
+    return int(milliseconds), int(nth)
+
+
+def before(id: str) -> str:
+    """Make the id that comes right before another in the stream."""
+    milliseconds, nth = _place(id)
+    return f"{milliseconds}-{nth - 1}" if nth else f"{milliseconds - 1}-{_LAST}"
 
 
 class Lanes:
@@ -65,6 +79,12 @@ class Lanes:
     def __contains__(self, id: str) -> bool:
         """Say whether an event is waiting or being sent."""
         return id in self._held
+
+    @property
+    def oldest(self) -> str:
+        """Say the id of the oldest event that is not settled, "" if there is none."""
+        firsts = [lane.waiting[0].id for lane in self._lanes.values()]
+        return min(firsts, key=_place, default="")
 
     def add(self, events: Iterable[Event]) -> None:
         """Take events in the order of the stream; those that are in already are passed over."""

@@ -32,10 +32,12 @@ class Outcome:
 
     :ivar reason: what the target, or the network, said; "" when it took the event.
     :ivar wait: seconds that it asked to wait.
+    :ivar hopeless: it will never be otherwise.
     """
 
     reason: str = ""
     wait: float | None = None
+    hopeless: bool = False
 
     @property
     def taken(self) -> bool:
@@ -71,7 +73,11 @@ class Post:
 
     async def deliver(self, event: Event) -> Outcome:
         """Post one event; whatever goes wrong is an outcome."""
-        body = message(event)
+        try:
+            body = message(event)
+        except Exception:  # of all that was ever written to the stream
+            log.failure("event {id} can't be spelled", id=event.id)
+            return Outcome("the event can't be spelled", hopeless=True)
         headers: dict[bytes | str, bytes | str] = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": self._agent_name,

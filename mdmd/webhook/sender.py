@@ -9,10 +9,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mdmd.errors import StoreCorrupt, StoreUnavailable
+from mdmd.errors import NotHere, StoreCorrupt, StoreUnavailable
 from mdmd.interfaces.fleet import Event
 from mdmd.interfaces.webhooks import IDeliveries, IFeed
-from mdmd.webhook.lanes import Lanes, Waiting
+from mdmd.webhook.lanes import Lanes, Waiting, before
 from mdmd.webhook.post import Outcome, Post
 from mdmd.webhook.target import Target
 
@@ -63,6 +63,8 @@ class Sender:
         self._newest = "0"
         self._claimed_at = float("-inf")
         self._settled: list[str] = []
+        self._lost = 0  # events that the stream had no more when their turn came
+        self._anew = ""  # where to begin, because the place in the stream is gone
         self._logged_at = float("-inf")
         self.last_trouble = ""
         self.counts = {"taken": 0, "failed": 0}  # deliveries of this daemon
@@ -103,9 +105,26 @@ class Sender:
             except StoreUnavailable:
                 # Its claim may end meanwhile: whatever comes then is read from the store anew.
                 await deferLater(self._reactor, AGAIN)
-            except StoreCorrupt as error:
-                log.critical("webhook {name}: {why}", name=self.target.name, why=str(error))
+            except NotHere as error:
+                log.error("{why}; it is made anew", why=str(error))
+                self._begin_anew()
+                await deferLater(self._reactor, RENEW)
+            except CancelledError:
+                raise
+            except Exception:  # an error of ours must not end it for good
+                log.failure(
+                    "a webhook's sender failed, and begins anew: {name}", name=self.target.name
+                )
+                self._claimed_at = float("-inf")
                 await deferLater(self._reactor, LEASE)
+
+    def _begin_anew(self) -> None:
+        """Have the place in the stream made again, before all that the target has not got."""
+        if oldest := self._lanes.oldest:
+            self._anew = before(oldest)
+        else:
+            self._anew = self._newest if self._newest != "0" else "$"
+        self._claimed_at = float("-inf")
 
     async def _turn(self) -> None:
         if not await self._claim():
@@ -123,7 +142,10 @@ class Sender:
         if self._held and now - self._claimed_at < RENEW:
             return True
         was = self._held and now - self._claimed_at < LEASE
-        self._held = await self._deliveries.claim(self.target.name, self._daemon, int(LEASE * 1000))
+        self._held = await self._deliveries.claim(
+            self.target.name, self._daemon, int(LEASE * 1000), self._anew
+        )
+        self._anew = ""
         self._claimed_at = now
         if not self._held or not was:
             self._forget()
@@ -164,6 +186,9 @@ class Sender:
         except StoreUnavailable:
             self._settled = settled + self._settled
             raise
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            await self._deliveries.lost(self.target.name, lost)
 
     def _send(self) -> None:
         while one := self._lanes.next(self._reactor.seconds()):
@@ -212,6 +237,7 @@ class Sender:
         if outcome is None:
             lanes.settled(one, taken=False)
             self._settled.append(one.id)
+            self._lost += 1
         elif outcome.taken:
             lanes.settled(one)
             self._settled.append(one.id)
@@ -228,11 +254,6 @@ class Sender:
             except (StoreUnavailable, StoreCorrupt) as error:
                 return Outcome(str(error))
             if event is None:
-                log.error(
-                    "webhook {name}: event {id} was not delivered, and is not kept any more",
-                    name=self.target.name,
-                    id=one.id,
-                )
                 return None
             lanes.load(one, event)
         return await self.post.deliver(event)
@@ -248,7 +269,8 @@ class Sender:
                 id=one.id,
                 reason=outcome.reason,
             )
-        if now - int(one.id.partition("-")[0]) / 1000 < self.target.keep_trying:
+        age = now - int(one.id.partition("-")[0]) / 1000
+        if age < self.target.keep_trying and not outcome.hopeless:
             lanes.failed(one, now, outcome.wait)
             return
         try:

@@ -4,7 +4,10 @@
 -- ARGV: 7 target, 8 event's id, 9 reason, 10 attempts, 11 how many letters are kept
 local entry = redis.call('XRANGE', KEYS[1], ARGV[8], ARGV[8])[1]
 if redis.call('XACK', KEYS[1], ARGV[7], ARGV[8]) == 0 then return 0 end
-if not entry then return 0 end
+if not entry then
+  event('mdmd.WebhookLost', '', '', 'target', ARGV[7], 'events', '1')
+  return 0
+end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[11], '*', 'event', ARGV[8], 'reason', ARGV[9],
   'attempts', ARGV[10], 'at', ARGV[1], unpack(entry[2]))
 event('mdmd.DeadLetter', '', '', 'target', ARGV[7], 'event', ARGV[8], 'reason', ARGV[9])

@@ -1,10 +1,12 @@
 -- One daemon at a time sends to a webhook's target; its group begins with what comes now.
--- KEYS: 1 event stream, 2 who sends     ARGV: 1 target, 2 daemon, 3 lease (ms)
+-- KEYS: 1 event stream, 2 who sends     ARGV: 1 target, 2 daemon, 3 lease (ms),
+--   4 where the group begins if it has to be made anew: '' if it is there
 local holder = redis.call('GET', KEYS[2])
 if holder and holder ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
-if not holder then
+if not holder or ARGV[4] ~= '' then
   -- BUSYGROUP: it is there, as nearly always.
-  redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '$', 'MKSTREAM')
+  redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1],
+    ARGV[4] ~= '' and ARGV[4] or '$', 'MKSTREAM')
 end
 return 1
