@@ -250,6 +250,17 @@ class LanesTests(SynchronousTestCase):
         self.assertEqual(len(self.all_next(lanes, 120.0)), 2)
         self.assertLess(1, TROUBLE)
 
+    def test_retry_after_while_others_are_taken(self) -> None:
+        """What was on its way when the target asked to wait, and is taken, ends no waiting."""
+        lanes = self.lanes(2)
+        lanes.add([event(1, "a"), event(2, "b"), event(3, "c")])
+        one, other = self.all_next(lanes)
+        lanes.failed(one, 0.0, 120.0)
+        lanes.settled(other)
+        self.assertEqual(self.all_next(lanes, 119.0), [])
+        self.assertEqual(lanes.due(), 120.0)
+        self.assertEqual(len(self.all_next(lanes, 120.0)), 2)
+
     def test_added_twice(self) -> None:
         """An event that is in is not taken again."""
         lanes = self.lanes()

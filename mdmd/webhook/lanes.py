@@ -69,6 +69,7 @@ class Lanes:
         self._sending = 0
         self._failures = 0  # in a row, of the whole target
         self._paused_until = 0.0
+        self._asked_until = 0.0  # by the target; what it takes meanwhile changes nothing of that
         self._held: set[str] = set()
         self.loaded = 0  # events held in memory, not only by their ids
 
@@ -106,7 +107,7 @@ class Lanes:
         """Give what may be sent now, None if nothing may; :meth:`due` says when to ask again."""
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[2])
-        if self._full or now < self._paused_until:
+        if self._full or now < self._pause_ends:
             return None
         if not self._ready and self.in_trouble and self._later:
             # Its time was for an event that is not taken, not for a target that takes none.
@@ -121,8 +122,8 @@ class Lanes:
         if self._full:
             return None
         if self._ready or (self.in_trouble and self._later):
-            return self._paused_until
-        return self._later[0][0] if self._later else None
+            return self._pause_ends
+        return max(self._later[0][0], self._pause_ends) if self._later else None
 
     def settled(self, one: Waiting, taken: bool = True) -> None:
         """Let go of an event that was taken, or set aside; its lane goes on."""
@@ -155,11 +156,11 @@ class Lanes:
         one.attempts += 1
         self._unload(one)
         self._failures += 1
-        pause = wait or 0.0
+        if wait:
+            self._asked_until = max(self._asked_until, now + wait)
         if self._failures >= TROUBLE:
             steps = min(self._failures - TROUBLE, 20)
-            pause = max(pause, self._spread(min(FIRST_RETRY * 2**steps, LONGEST_PAUSE)))
-        if pause:
+            pause = self._spread(min(FIRST_RETRY * 2**steps, LONGEST_PAUSE))
             self._paused_until = max(self._paused_until, now + pause)
         delay = self._spread(min(FIRST_RETRY * GROWTH ** min(one.attempts - 1, 50), LAST_RETRY))
         self._count += 1
@@ -177,6 +178,10 @@ class Lanes:
         """Put an event back that was let go of."""
         one.event = event
         self.loaded += 1
+
+    @property
+    def _pause_ends(self) -> float:
+        return max(self._paused_until, self._asked_until)
 
     @property
     def _full(self) -> bool:
