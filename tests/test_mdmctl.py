@@ -89,6 +89,22 @@ class VerbTests(CommandLine):
         before = json.loads(self.mdmctl("--json", "devices", "--limit", "1").stdout)
         self.assertEqual(len(before), 1)
 
+    def test_those_that_are_meant(self) -> None:
+        """As a verb that sends would choose them, to be looked at before."""
+        one = self.data("devices", "--where", "serial=C02XL0THJGH5")
+        self.assertEqual([each["id"] for each in one], [MAC])
+        both = ("devices", "--where", "enabled")
+        self.assertEqual([each["id"] for each in self.data(*both)], [MAC, PHONE])
+        self.assertEqual([each["id"] for each in self.data(*both, "--limit", "1")], [MAC])
+        self.assertEqual([each["id"] for each in self.data(*both, "--after", MAC)], [PHONE])
+        self.assertEqual(self.data("devices", "--where", "owner=nobody"), [])
+        self.mdmctl("group", "add", "looked-at", PHONE)
+        (phone,) = self.data("devices", "--group", "looked-at")
+        self.assertEqual(phone, next(each for each in self.data("devices") if each["id"] == PHONE))
+        self.mdmctl("group", "remove", "looked-at", PHONE)
+        self.mdmctl("devices", "--where", "os<x", status=1)
+        self.mdmctl("devices", "--group", "x", "--after", MAC, status=1)
+
     def test_device(self) -> None:
         """By serial number; an unknown one is an error of one line."""
         self.assertRegex(self.mdmctl("device", "C02XL0THJGH5").stdout, r"OSVersion +26\.1")

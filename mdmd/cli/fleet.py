@@ -4,13 +4,25 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mdmd.cli.send import add_chosen
+
 if TYPE_CHECKING:
     from mdmd.cli.client import Remote
+
+AT_ONCE = 200  # enrollments of one call
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the verbs."""
-    devices = subparsers.add_parser("devices", help="list enrollments")
+    devices = subparsers.add_parser(
+        "devices",
+        help="list enrollments",
+        description=(
+            "List enrollments: all that ever were, or, with --where or --group, those that a "
+            "verb which sends would mean."
+        ),
+    )
+    add_chosen(devices)
     devices.add_argument("--after", metavar="ID", default="", help="begin after this id")
     devices.add_argument(
         "--limit", metavar="N", type=int, default=1000, help="at most so many (default 1000)"
@@ -27,10 +39,29 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     note.set_defaults(run=_note)
 
 
+async def _chosen(remote: "Remote", args: argparse.Namespace) -> list[dict[str, Any]]:
+    """List those that ``--where`` and ``--group`` mean, from ``--after`` on."""
+    from twisted.internet.defer import Deferred, gatherResults
+
+    found: list[dict[str, Any]] = []
+    after, first = args.after, True
+    while (first or after) and len(found) < args.limit:
+        page = await remote.call(
+            "targets.page", where=args.where, group=args.group, after=after, limit=AT_ONCE
+        )
+        first, after = False, page["after"]
+        gets = [
+            Deferred.fromCoroutine(remote.call("enrollments.get", id=each))
+            for each in page["ids"][: args.limit - len(found)]
+        ]
+        found += await gatherResults(gets, consumeErrors=True)
+    return found
+
+
 async def _page_through(remote: "Remote", after: str, limit: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while len(found) < limit:
-        size = min(200, limit - len(found))
+        size = min(AT_ONCE, limit - len(found))
         page = await remote.call("enrollments.page", after=after, limit=size)
         found += page
         if len(page) < size:
@@ -51,18 +82,28 @@ def state_of(record: Mapping[str, Any]) -> str:
 def _devices(args: argparse.Namespace) -> int:
     from mdmd.cli import show
     from mdmd.cli.client import run
+    from mdmd.errors import BadRequest
 
     async def verb(remote: "Remote") -> None:
-        found = await _page_through(remote, args.after, args.limit)
+        if args.group and args.after:
+            raise BadRequest("the members of a group are in no order that --after could go on in")
+        chosen = bool(args.where or args.group)
+        found = await (
+            _chosen(remote, args) if chosen else _page_through(remote, args.after, args.limit)
+        )
         if args.json:
             show.as_json(found)
             return
         headers = ("ID", "SERIAL", "NAME", "MODEL", "OS", "STATE", "SEEN", "QUEUE")
         show.print_table(headers, map(_row, found))
-        if len(found) == args.limit:
-            show.note(f"more may follow: --after {found[-1]['id']}")
+        if found and len(found) == args.limit:
+            show.note(f"more may follow: {_further(args, found[-1]['id'])}")
 
     return run(args, verb)
+
+
+def _further(args: argparse.Namespace, last: str) -> str:
+    return f"--limit {args.limit * 10}" if args.group else f"--after {last}"
 
 
 def _row(record: dict[str, Any]) -> list[object]:

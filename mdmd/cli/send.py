@@ -36,6 +36,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def add_targets(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say who is meant."""
     parser.add_argument("--all", action="store_true", help="every enabled device")
+    add_chosen(parser)
+
+
+def add_chosen(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that choose some of the fleet."""
     parser.add_argument(
         "--where", metavar="EXPR", default="", help='such as "os<18 and model~iPad" (targets.md)'
     )
