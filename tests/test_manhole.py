@@ -249,6 +249,22 @@ class CommandTests(ManholeCase):
         self.assertTrue(done.stdout.startswith("21\nyes\n"), done.stdout)
         self.assertNotIn("9\n", done.stdout)
 
+    def test_a_script_that_is_too_long(self) -> None:
+        """Nothing of it runs: half of it might do something else."""
+        done = self.ssh("boss", "-T", "", script="print('run')\n" + "# more\n" * 200_000)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(
+            done.stdout,
+            "ValueError: a script has 1,048,576 bytes at most; nothing of it was run\n",
+        )
+        self.log_has("manhole print('run')")
+        self.log_has(": ValueError")
+
+    def test_a_control_character_in_a_script(self) -> None:
+        """It is no key that somebody pressed: all of the script runs."""
+        done = self.ssh("boss", "-T", "", script="a = 'x\x03y'\nlen(a)\n")
+        self.assertEqual((done.returncode, done.stdout), (0, "3\n"))
+
     def test_a_client_that_goes_away(self) -> None:
         """What it waited for is cancelled; the server goes on."""
         process = subprocess.Popen(self.words("boss", "events.tail()"), stdout=subprocess.PIPE)

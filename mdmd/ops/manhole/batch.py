@@ -17,6 +17,8 @@ from mdmd.ops.manhole.session import ManholeSession
 log = Logger()
 
 _LARGEST = 1024 * 1024  # bytes of a script
+_TOO_LONG = f"a script has {_LARGEST:,} bytes at most; nothing of it was run"
+_TOLD = 2000  # characters of one that is too long, for the audit
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _BETWEEN = " \t\f\r\n;\\"  # what parts statements
 
@@ -25,21 +27,27 @@ MakeSession = Callable[[Callable[[str], None]], ManholeSession]
 
 class Batch(Protocol):
     """
-    What runs without a terminal.
+    What runs without a prompt.
 
     :param command: one source; None: lines come from standard input.
     :param ended: takes the exit status: 0, or 1 if something went wrong.
+    :param terminal: at the other end is one (ssh -tt), where Ctrl-C is typed.
     """
 
     transport: Any
 
     def __init__(
-        self, make_session: MakeSession, command: str | None, ended: Callable[[Failure], None]
+        self,
+        make_session: MakeSession,
+        command: str | None,
+        ended: Callable[[Failure], None],
+        terminal: bool = False,
     ) -> None:
         self._session = make_session(self.write)
         self._command = command
         self._ended = ended
-        self._input = b""
+        self._terminal = terminal
+        self._input = bytearray()
         self._gone = False
 
     def connectionMade(self) -> None:
@@ -48,17 +56,18 @@ class Batch(Protocol):
             self._begin(self._command)
 
     def dataReceived(self, data: bytes) -> None:
-        """Collect the script; Ctrl-C (of ssh -tt) cancels."""
-        if b"\x03" in data:
+        """Collect the script; Ctrl-C cancels."""
+        if self._command is None:
+            # A byte more than may be says that it is too long.
+            self._input += data[: _LARGEST + 1 - len(self._input)]
+        elif self._terminal and b"\x03" in data:
             self._session.cancel()
-        elif self._command is None and len(self._input) < _LARGEST:
-            self._input += data
 
     def end_of_input(self) -> None:
         """Run the script, now that it is whole."""
         if self._command is None:
             self._command = self._input.decode("utf-8", "replace")
-            self._begin(self._command)
+            self._begin(self._command, whole=len(self._input) <= _LARGEST)
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
         """End what is running."""
@@ -70,8 +79,14 @@ class Batch(Protocol):
         if not self._gone:
             self.transport.write(text.encode("utf-8", "replace"))
 
-    def _begin(self, script: str) -> None:
-        Deferred.fromCoroutine(self._run(script)).addCallbacks(self._end, self._failed)
+    def _begin(self, script: str, whole: bool = True) -> None:
+        work = self._run(script) if whole else self._refuse(script)
+        Deferred.fromCoroutine(work).addCallbacks(self._end, self._failed)
+
+    async def _refuse(self, script: str) -> bool:
+        """Half of a script might do something else, so nothing of it runs."""
+        await self._session.refuse(script[:_TOLD], ValueError(_TOO_LONG))
+        return False
 
     async def _run(self, script: str) -> bool:
         try:

@@ -143,9 +143,8 @@ class SSHSession:
 
     def execCommand(self, proto: Any, command: bytes) -> None:
         """Run one command and end with its exit status."""
-        self._connect(
-            Batch(self._make, command.decode("utf-8", "replace"), proto.processEnded), proto
-        )
+        source, terminal = command.decode("utf-8", "replace"), self._width is not None
+        self._connect(Batch(self._make, source, proto.processEnded, terminal), proto)
 
     def eofReceived(self) -> None:
         """Take the end of standard input."""
