@@ -422,7 +422,7 @@ class TerminalTests(ManholeCase):
         for word in ("\x04", "exit()\r", "quit\r"):
             terminal = self.inside()
             terminal.type(word)
-            self.assertEqual(terminal.process.wait(10) is not None, True)
+            self.assertEqual(terminal.process.wait(10), 0, word)
 
 
 class AuditTests(ManholeCase):

@@ -95,6 +95,11 @@ class LineTests(SessionCase):
         self.assertEqual(self.told, "cancelled\n")
         self.assertEqual(self.entries(), [("print(6 * 7)", "cancelled")])
 
+    def test_lines_that_are_given_up(self) -> None:
+        """They never ran, but they were typed."""
+        self.assertEqual(self.successResultOf(self.session.give_up("if x:\n    1")), "cancelled")
+        self.assertEqual((self.told, self.entries()), ("", [("if x:\n    1", "cancelled")]))
+
     def test_a_removed_admin(self) -> None:
         """What they type does not run, and is there."""
         self.removed = True

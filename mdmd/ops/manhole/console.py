@@ -27,6 +27,7 @@ class Console(Protocol):
     Somebody with a terminal.
 
     :param make_session: makes the session that prints to ``write`` and to ``progress``.
+    :param clock: an IReactorTime.
     """
 
     transport: Any
@@ -37,7 +38,9 @@ class Console(Protocol):
         history: History,
         greeting: str,
         width: int,
+        clock: Any,
     ) -> None:
+        self._clock = clock
         self._session = make_session(self.write, self.progress)
         self._session.interpreter.namespace.update(exit=_Leave(self.leave), quit=_Leave(self.leave))
         self._history = history
@@ -49,6 +52,8 @@ class Console(Protocol):
         self._editor = LineEditor(history.read())
         self._editing = False
         self._completing = False
+        self._pausing = False  # others have their turn
+        self._left = False
         self.resize(width)
 
     def connectionMade(self) -> None:
@@ -57,9 +62,10 @@ class Console(Protocol):
         self._prompt()
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
-        """End what is running."""
-        self._editing = False
+        """End what is running; what was typed ahead does not begin."""
+        self._stop()
         self._session.cancel()
+        self._give_up()
 
     def resize(self, width: int) -> None:
         """Take the terminal's width."""
@@ -67,7 +73,13 @@ class Console(Protocol):
 
     def leave(self) -> None:
         """End the session."""
+        self._stop()
         self.transport.loseConnection()
+
+    def _stop(self) -> None:
+        self._left = True
+        self._editing = False
+        self._ahead.clear()
 
     def write(self, text: str) -> None:
         """Print; what is being typed moves below."""
@@ -90,6 +102,8 @@ class Console(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take what was typed."""
+        if self._left:
+            return
         for key in self._keys.feed(data):
             if key == "<c-c>":
                 self._catch_up()
@@ -126,10 +140,12 @@ class Console(Protocol):
             return
         self._send(self._editor.leave())
         self._editor.forget()
-        self._lines.forget()
-        self._prompt()
+        if not self._give_up():
+            self._prompt()
 
     def _prompt(self) -> None:
+        if self._left:
+            return
         self._editing = True
         self._editor.prompt = _PROMPTS[self._lines.begun]
         self._send(self._editor.draw())
@@ -151,18 +167,38 @@ class Console(Protocol):
             self._history.add(typed)
             self._session.refuse(typed, error).addCallback(self._done).addErrback(_failed)
             return
+        if source is None and self._lines.many:
+            # Whether they are whole takes longer with each: devices have their turn in between.
+            self._pausing = True
+            self._clock.callLater(0, self._go_on)
         if source is None or not source.strip():
             self._prompt()
             return
         self._history.add(source)
         self._session.run(source).addCallback(self._done).addErrback(_failed)
 
+    def _give_up(self) -> bool:
+        """Note lines that never became a statement; say whether there are some."""
+        typed = self._lines.forget()
+        if typed:
+            self._editing = False
+            self._session.give_up(typed).addCallback(self._done).addErrback(_failed)
+        return bool(typed)
+
     def _done(self, outcome: str) -> None:
         self._prompt()
         self._catch_up()
 
+    def _go_on(self) -> None:
+        self._pausing = False
+        self._catch_up()
+
+    @property
+    def _is_free(self) -> bool:
+        return not (self._session.busy or self._completing or self._pausing)
+
     def _catch_up(self) -> None:
-        while self._ahead and not self._session.busy and not self._completing:
+        while self._ahead and self._is_free:
             text = self._text_ahead()
             if len(text) > 1:  # pasted: drawn once, not for each character
                 self._send(self._editor.insert(text))

@@ -4,6 +4,7 @@ One operator at the manhole, whatever their terminal: a line in, what it gives o
 A line is in the audit before it runs: it may end the daemon, or never end.
 """
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -74,6 +75,10 @@ class ManholeSession:
         """Tell why a source can't be run; it is in the audit all the same."""
         return self._begin(self._refuse(source, error))
 
+    def give_up(self, source: str) -> "Deferred[str]":
+        """Note lines that were typed, and never became a whole statement."""
+        return self._begin(self._give_up(source))
+
     def _begin(self, work: Coroutine[Any, Any, str]) -> "Deferred[str]":
         self.busy = True
         self._cancelled = False
@@ -99,6 +104,10 @@ class ManholeSession:
         if caller.role < Role.ADMIN:
             raise NotAllowed(f"the manhole is for admins; {caller.name} is {caller.role}")
         return caller
+
+    async def _give_up(self, source: str) -> str:
+        await self._append(_entry(self._first, source, "cancelled"))
+        return "cancelled"
 
     async def _refuse(self, source: str, error: Exception) -> str:
         self._write(f"{type(error).__name__}: {error}\n")
@@ -183,6 +192,13 @@ def _tell(entry: AuditEntry) -> None:
     )
 
 
+_MANY = 50  # lines; so many can be looked at again with each that comes
+# A statement with a block ends with a blank line.
+_BLOCK = re.compile(r"\s*(?:@|(?:async|class|def|for|if|try|while|with)\b)")
+# Any other that goes on: in brackets, in a text of several lines, behind a backslash.
+_CLOSES = re.compile(r"""[)\]}]|\'{3}|"{3}""")
+
+
 @attrs.define
 class Lines:
     """Lines on their way to whole statements."""
@@ -195,6 +211,9 @@ class Lines:
 
         :raises SyntaxError: it will never be one; the lines are forgotten.
         """
+        if self.many and not self._may_end(line):
+            self._lines.append(line)
+            return None
         source = self.followed_by(line)
         self._lines.append(line)
         try:
@@ -216,6 +235,21 @@ class Lines:
         """Say whether more lines are needed."""
         return bool(self._lines)
 
-    def forget(self) -> None:
-        """Begin anew."""
+    @property
+    def many(self) -> bool:
+        """Say whether there are so many that it takes a while to look at all of them."""
+        return len(self._lines) >= _MANY
+
+    def _may_end(self, line: str) -> bool:
+        """Say whether a statement of many lines can be whole with this one."""
+        if not line.strip():
+            return True
+        if _BLOCK.match(self._lines[0]):
+            return False
+        return bool(_CLOSES.search(line)) or self._lines[-1].endswith("\\")
+
+    def forget(self) -> str:
+        """Begin anew; give what there was."""
+        typed = "\n".join(self._lines)
         self._lines.clear()
+        return typed

@@ -27,7 +27,7 @@ from twisted.conch.ssh.connection import (
 from twisted.conch.ssh.keys import Key
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessTerminated
+from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -139,7 +139,8 @@ class SSHSession:
         name = self._name()
         history = History(self._manhole.history, name)
         hello = greeting(self._manhole.perspective.desk.version, name)
-        self._connect(Console(self._make, history, hello, self._width), proto)
+        clock = self._manhole.reactor
+        self._connect(Console(self._make, history, hello, self._width, clock), proto)
 
     def execCommand(self, proto: Any, command: bytes) -> None:
         """Run one command and end with its exit status."""
@@ -226,7 +227,7 @@ class _Output:
         self._proto.outReceived(data)
 
     def loseConnection(self) -> None:
-        self._proto.loseConnection()
+        self._proto.processEnded(Failure(ProcessDone(0)))
 
 
 def host_of(connection: Any) -> str:
