@@ -1,8 +1,9 @@
-"""Figures go to standard output and, with date, machine and command, to bench/RESULTS.md."""
+"""Figures go to standard output and, with date, commit and machine, to bench/RESULTS.md."""
 
 import datetime
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +17,20 @@ def machine() -> str:
         f"{os.cpu_count()} × {_processor()}, load {os.getloadavg()[0]:.1f}, "
         f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
     )
+
+
+def commit() -> str:
+    """Say what was measured: the commit, and whether anything in the checkout is not in it."""
+    try:
+        changes = _git("status", "--porcelain", "--", ":/", ":(top,exclude)bench/RESULTS.md")
+        return _git("rev-parse", "--short", "HEAD") + (" with changes" if changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"  # no checkout
+
+
+def _git(*words: str) -> str:
+    command = ["git", "-C", str(RESULTS.parent), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _processor() -> str:
@@ -44,7 +59,7 @@ def write(
     lines = [
         f"## {title}",
         "",
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, {machine()}",
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, commit {commit()}, {machine()}",
         "",
         f"`python -m {_module()} {' '.join(sys.argv[1:])}`".replace(" `", "`"),
         "",
