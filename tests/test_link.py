@@ -329,6 +329,20 @@ class OutageTests(LinkCase):
         ask(self.server.socket, "CONFIG", "SET", "maxmemory", "0")
         await link.call("SET", "k", "v")
 
+    async def test_out_of_memory_in_a_script(self) -> None:
+        """So it is when a script meets it, caught there or not, by whichever server."""
+        self.write("set", "return redis.call('SET', KEYS[1], 'v')")
+        caught = "local ok, why = pcall(redis.call, 'SET', KEYS[1], 'v') if not ok then error("
+        self.write("again", caught + "type(why) == 'table' and why.err or why, 0) end return 1")
+        older = "Error running script (call to f_e0e1): @user_script:3: @user_script: 3: -OOM of"
+        self.write("older", f"return redis.error_reply('ERR {older} 6.2')")
+        link = await self.link()
+        ask(self.server.socket, "CONFIG", "SET", "maxmemory", "1")
+        for name in ("set", "again", "older"):
+            self.assertIn("OOM", await self.refusal(link.script(name, ["k"])))
+        ask(self.server.socket, "CONFIG", "SET", "maxmemory", "0")
+        self.assertEqual(await link.script("again", ["k"]), 1)
+
     async def test_demoted(self) -> None:
         """A server that became a replica is left, and used again when it is a master."""
         link = await self.link(timeout=0.5)

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -36,6 +37,10 @@ UNAVAILABLE = {
 }
 # Of these, the ones that another connection may cure: to the new master, or greeted anew.
 RECONNECT = {"LOADING", "MASTERDOWN", "NOAUTH", "READONLY", "WRONGPASS"}
+
+# Out of a script an error comes with others around it: before version 7 always, since then
+# when the script had caught it.
+_OUT_OF_A_SCRIPT = re.compile(r"ERR (?:Error running script .*: -)?([A-Z]+) ")
 
 
 class ScriptError(Exception):
@@ -200,6 +205,8 @@ class Link:
 
     def _translate(self, reply: str) -> Exception:
         code, _, text = reply.partition(" ")
+        if (within := _OUT_OF_A_SCRIPT.match(reply)) and within[1] in UNAVAILABLE:
+            code = within[1]
         if code not in UNAVAILABLE:
             return ScriptError(code, text)
         now = self._reactor.seconds()
