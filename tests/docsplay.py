@@ -1,10 +1,11 @@
 """
 A reader who types what a document says.
 
-The blocks of a document are run one after the other in a folder like a checkout, against a real
+The blocks of a document are run one after the other in a copy of the checkout, against a real
 daemon that pushes through the stand-in for APNs to devices that answer. Paths outside the state
 folder are those of a root of our own, and ``systemctl`` is a stub: what systemd would do to the
-daemon is done to it. What can't be run is listed with the reason.
+daemon is done to it. What can't be run is listed with the reason. The tests may run as root, so a
+command that runs any other program than those listed, or names a path of the machine, is refused.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import http.client
 import os
 import plistlib
 import re
+import shlex
 import shutil
 import subprocess
 import sysconfig
@@ -19,6 +21,7 @@ import tempfile
 import threading
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -50,11 +53,59 @@ INSTEAD = {
 }
 SECRET = "--passphrase-file passphrase"
 SERVICES = {"mdmd", "mdmd.socket", "mdmd@1", "mdmd@2"}
+# They would act on the machine itself: what is run is a stub that notes what was asked.
+STUBS = ("systemctl", "systemd-sysusers", "systemd-tmpfiles", "chown")
+# Any other program may be harmless too, but somebody has to think of it before it runs as root.
+# Those that write get paths, and these are looked at.
+HARMLESS = {
+    *STUBS,
+    *("mdmctl", "twistd", "python3", "pip", "make", "curl", "openssl", "scepclient", "ssh"),
+    *("age", "age-keygen", "systemd-analyze"),
+    *("cat", "echo", "grep", "install", "ln", "rm", "true"),
+}
+# What of a shell could hide a program or a path.
+HIDING = re.compile(r"`|[<>]\(|\$(?!\()|(?<!\S)~")
 
 
 def reason(command: str) -> str:
     """Why a command is not run, "" if it is."""
     return next((why for start, why in NOT_RUN.items() if command.startswith(start)), "")
+
+
+def harm(command: str, places: Sequence[Path]) -> str:
+    """
+    Why a command may do harm to the machine, "" if it can't.
+
+    :param places: folders that it may name, with all that is in them.
+    """
+    hiding = HIDING.search(command)
+    if hiding:
+        return f"{hiding[0]}: a program or a path may hide behind it"
+    within = re.compile(r"\$\(([^()]*)\)")  # commands within the command
+    for inner in within.findall(command):
+        if told := harm(inner, places):
+            return told
+    lines = within.sub("_", command).replace("\\\n", " ").replace("\n", " ; ")
+    begins = True
+    for word in shlex.shlex(lines, posix=True, punctuation_chars=True):
+        if set(word) <= set("();<>|&"):
+            begins = begins or not set(word) & set("<>")
+        elif begins and not re.match(r"\w+=", word):
+            if Path(word).name not in HARMLESS:
+                return f"{word}: not among the programs that do no harm"
+            begins = False
+        # As words, behind an option, = and @, and in lists.
+        for path in re.findall(r"(?:^|^-\w|[=@:,])(/(?!/)[^=@:,]*)", word):
+            if path != "/dev/null" and not any(inside(path, each) for each in places):
+                return f"{path}: a path of the machine"
+        if re.search(r"(^|[/=@:,])\.\.(/|$)", word):
+            return f"{word}: leads out of the folder"
+    return ""
+
+
+def inside(path: str, folder: Path) -> bool:
+    """Whether a path is a folder's, or the folder."""
+    return Path(path) == folder or folder in Path(path).parents
 
 
 class Living:
@@ -101,9 +152,15 @@ class DocumentCase(SynchronousTestCase):
     def lay_out(self) -> None:
         """A checkout, with the reader's own files in it, and the programs that are not run."""
         for path in CHECKOUT.iterdir():
-            # What was built is not the reader's, and pip would write into it.
-            if not re.fullmatch(r"\..*|build|dist|.*\.egg-info", path.name):
-                (self.folder / path.name).symlink_to(path)
+            # What was built is not the reader's.
+            if re.fullmatch(r"\..*|build|dist|.*\.egg-info", path.name):
+                continue
+            # A copy: no command can change the checkout itself.
+            if path.is_dir():
+                unneeded = shutil.ignore_patterns("__pycache__", "*.pyc")
+                shutil.copytree(path, self.folder / path.name, ignore=unneeded)
+            else:
+                shutil.copy(path, self.folder / path.name)
         # As make would have made it by now.
         (self.folder / ".venv").mkdir()
         for path in BIN.parent.iterdir():
@@ -121,7 +178,8 @@ class DocumentCase(SynchronousTestCase):
             about |= {"CFBundleShortVersionString": "1.2", "CFBundleVersion": "1.2"}
             app.writestr("Payload/Handbook.app/Info.plist", plistlib.dumps(about))
         self.tools.mkdir()
-        for name in ("systemctl", "systemd-sysusers", "systemd-tmpfiles", "chown"):
+        (self.folder / "home").mkdir()
+        for name in STUBS:
             self.tool(name, f'echo {name} "$@" >> {self.folder}/system.log')
 
     def tool(self, name: str, script: str) -> None:
@@ -206,6 +264,12 @@ class DocumentCase(SynchronousTestCase):
             command = re.sub(r"https://\S+/apps/…/\S+", app["manifest"], command)
         return command
 
+    def harmless(self, command: str) -> str:
+        """The same, after a look at what it would do."""
+        spelled = self.spelled(command)
+        self.assertEqual(harm(spelled, (self.folder, self.daemon.state)), "", command)
+        return spelled
+
     def understood(self, printed: str) -> str:
         """What a daemon at the place that the documents have would have printed."""
         for here, text in (
@@ -220,6 +284,9 @@ class DocumentCase(SynchronousTestCase):
         daemon = self.other if self.other and command.startswith("mdmctl import") else self.daemon
         return {
             **os.environ,
+            # Neither caches of whoever runs the tests, nor what they have set, are touched.
+            "HOME": str(self.folder / "home"),
+            "XDG_CACHE_HOME": str(self.folder / "home" / ".cache"),
             "PATH": f"{self.tools}:{self.root}/usr/local/bin:{BIN}:{os.environ['PATH']}",
             "MDMD_CONFIG": str(daemon.config),
             "MDMD_PASSWORD": "correct horse",
@@ -243,7 +310,7 @@ class DocumentCase(SynchronousTestCase):
         for name in (".locked", ".installed"):  # newer than all that make looks at
             (self.folder / ".venv" / name).touch()
         ran = subprocess.run(
-            ["bash", "-c", self.spelled(command)],
+            ["bash", "-c", self.harmless(command)],
             cwd=self.folder,
             env=self.environment(command),
             stdin=subprocess.DEVNULL,
@@ -264,7 +331,7 @@ class DocumentCase(SynchronousTestCase):
     def stay(self, command: str) -> str:
         """A daemon that is started by hand takes the place of the one that runs."""
         self.daemon.stop()
-        self.daemon.launcher = ["bash", "-c", f"exec {self.spelled(command)}"]
+        self.daemon.launcher = ["bash", "-c", f"exec {self.harmless(command)}"]
         self.daemon.start()
         return ""
 
@@ -273,7 +340,7 @@ class DocumentCase(SynchronousTestCase):
         _, verb, *_, name = command.split()
         note = self.folder / f"{name}.{verb}-resume"
         program = subprocess.Popen(
-            ["bash", "-c", f"exec {command}"],
+            ["bash", "-c", f"exec {self.harmless(command)}"],
             cwd=self.folder,
             env=self.environment(command),
             stdout=subprocess.DEVNULL,
@@ -287,7 +354,7 @@ class DocumentCase(SynchronousTestCase):
     def converse(self, step: Step) -> str:
         """A session in the manhole; each line that is shown as typed gives what is shown."""
         terminal = Terminal(
-            [str(self.tools / "ssh"), "-tt", *self.spelled(step.command).split()[1:]]
+            [str(self.tools / "ssh"), "-tt", *self.harmless(step.command).split()[1:]]
         )
         self.addCleanup(terminal.close)
         parts: list[list[str]] = [[]]

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemonhelp import TOPIC, RunningDaemon
 from tests.docshelp import DOCUMENTS, blocks, console
-from tests.docsplay import INSTEAD, NOT_RUN, SERIAL, UDID, DocumentCase
+from tests.docsplay import INSTEAD, NOT_RUN, SERIAL, UDID, DocumentCase, harm
 from tests.test_moving_daemon import made_up
 
 IMPORTS = """
@@ -36,6 +36,63 @@ class ListTests(SynchronousTestCase):
         for document in DOCUMENTS:
             if console(document):
                 self.assertTrue(hasattr(DocumentTests, test_of(document)), test_of(document))
+
+
+class HarmTests(SynchronousTestCase):
+    """The tests may run as root: what could change the machine is refused before it runs."""
+
+    def test_harm_is_seen(self) -> None:
+        """Other programs, and other paths than those of the test's own folder, however shown."""
+        for command in (
+            "useradd mdmd",
+            "apt-get install -y redis-server",
+            "sudo make install",
+            "make demo && reboot",
+            "make demo & reboot",
+            "mdmctl devices; shutdown -h now",
+            "mdmctl devices\nhalt",
+            "true | tee passphrase",
+            "mdmctl devices | sh -s",
+            "(halt)",
+            'echo "$(halt)"',
+            'echo "of $(halt) all"',
+            "echo `halt`",
+            "cat <(halt)",
+            "cat > >(halt)",
+            "A=b halt",
+            "eval halt",
+            "rm -r /var/log/mdmd",
+            "rm -r /",
+            "rm -r '/'",
+            "rm -r ~/.ssh",
+            "rm -r ~",
+            "rm -r $HOME",
+            "rm -r ../other",
+            "rm -r /tmp/ours/../other",
+            "rm -r /tmp/ours2",
+            "cd / && rm -r etc",
+            "echo x > /etc/passwd",
+            "echo x >/etc/passwd",
+            "echo x 2>/etc/passwd",
+            "curl https://localhost/ca -o/etc/passwd",
+            "curl --output=/etc/passwd https://localhost/ca",
+            "curl --data-binary @/etc/shadow https://localhost/ca",
+            "install -Dm644 systemd/mdmd.service \\\n    /etc/systemd/system/mdmd.service",
+            "/tmp/ours/bin/pip install . && chmod 777 passphrase",
+        ):
+            self.assertNotEqual(harm(command, [Path("/tmp/ours")]), "", command)
+
+    def test_ordinary_commands(self) -> None:
+        """What only names its own folder and addresses is none."""
+        for command in (
+            "curl -sS https://localhost:443/ca -o ca.pem 2>/dev/null",
+            'SSL_CERT_FILE=/tmp/ours/ca.pem scepclient -challenge "$(cat /tmp/ours/a)" -cn "a b"',
+            "mdmctl doctor --offline || true",
+            "ssh localhost < nightly.py",
+            "install -Dm644 a \\\n    /tmp/ours/etc/a && systemd-sysusers",
+            "make test TESTS=tests/test_a.py ARGS='-n 0'",
+        ):
+            self.assertEqual(harm(command, [Path("/tmp/ours")]), "", command)
 
 
 def test_of(document: Path) -> str:
