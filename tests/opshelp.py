@@ -180,13 +180,16 @@ class FakeFleet:
     async def results(self, enrollment: EnrollmentID, limit: int = 20) -> list[Result]:
         return self.answers[str(enrollment)][:limit]
 
-    async def events(self, after: str = "0", limit: int = 100) -> list[Event]:
+    async def events(
+        self, after: str = "0", limit: int = 100, messages: bool = True
+    ) -> list[Event]:
         def order(id: str) -> tuple[int, int]:
             first, _, second = id.partition("-")
             return int(first), int(second or 0)
 
         self.reads += 1
-        return [each for each in self.stream if order(each.id) > order(after)][:limit]
+        found = [each for each in self.stream if order(each.id) > order(after)][:limit]
+        return found if messages else [attrs.evolve(each, raw=b"") for each in found]
 
     async def newest_event(self) -> str:
         return self.stream[-1].id if self.stream else "0"

@@ -131,8 +131,11 @@ class FakeFleet:
     async def results(self, enrollment: EnrollmentID, limit: int = 20) -> list[Result]:
         return [RESULT]
 
-    async def events(self, after: str = "0", limit: int = 100) -> list[Event]:
-        return [each for each in self.stream if each.id > after][:limit]
+    async def events(
+        self, after: str = "0", limit: int = 100, messages: bool = True
+    ) -> list[Event]:
+        found = [each for each in self.stream if each.id > after][:limit]
+        return found if messages else [attrs.evolve(each, raw=b"") for each in found]
 
 
 class FakeCertificates:

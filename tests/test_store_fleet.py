@@ -211,6 +211,12 @@ class ReadTests(StoreCase):
         mac.store = stranger
         await self.assertRefused(mac.escrowed(), StoreCorrupt)
         await self.assertRefused(stranger.fleet.events(), StoreCorrupt)
+        # Who wants no messages reads on, whatever became of them.
+        events = await stranger.fleet.events(messages=False)
+        self.assertEqual(
+            [each.topic for each in events][:2], ["mdm.Authenticate", "mdm.TokenUpdate"]
+        )
+        self.assertEqual({each.raw for each in events}, {b""})
 
     async def test_push_certificates(self) -> None:
         """Versions count up by topic; the key is sealed; enabled enrollments are counted."""

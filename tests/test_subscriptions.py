@@ -243,7 +243,7 @@ class TailTests(SynchronousTestCase):
         waiting = self.take("0")
         events = self.fleet.events
 
-        async def away(after: str = "0", limit: int = 100) -> list[Event]:
+        async def away(after: str = "0", limit: int = 100, messages: bool = True) -> list[Event]:
             raise StoreUnavailable("away")
 
         self.fleet.events = away

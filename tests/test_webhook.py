@@ -382,6 +382,7 @@ class DaemonsTests(HookCase):
         await self.drained(hooks)
         (letter,) = await hooks.dead("t", "0", 9)
         self.assertTrue(letter.damaged)
+        self.assertEqual(await self.store.moving.dead_letters("t", "", 9), ([], ""))
         again = await hooks.resend("t", 9)
         self.assertEqual((again.taken, again.failed), (0, 1))
         self.assertEqual(len(self.receiver.asked), 2)

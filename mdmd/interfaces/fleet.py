@@ -179,8 +179,14 @@ class IFleet(Protocol):
     async def results(self, enrollment: EnrollmentID, limit: int = 20) -> list[Result]:
         """Read the newest results, newest first."""
 
-    async def events(self, after: str = "0", limit: int = 100) -> list["Event"]:
-        """Read events after the given stream id, oldest first."""
+    async def events(
+        self, after: str = "0", limit: int = 100, messages: bool = True
+    ) -> list["Event"]:
+        """
+        Read events after the given stream id, oldest first.
+
+        :param messages: with what devices sent; without, none that is damaged is in the way.
+        """
 
     async def newest_event(self) -> str:
         """Say the id of the newest event, "0" if there is none."""

@@ -9,7 +9,6 @@ store. So nobody holds anything up, and nothing piles up for anybody.
 from collections import deque
 from typing import Any
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -58,7 +57,7 @@ class Tail:
         while True:
             found = self._remembered(after)
             if found is None:
-                found = [_light(each) for each in await self._fleet.events(after, _PAGE)]
+                found = await self._fleet.events(after, _PAGE, messages=False)
                 if not found:
                     self._begin_at(after)
             if found:
@@ -108,22 +107,18 @@ class Tail:
 
     async def _read(self) -> None:
         try:
-            found = await self._fleet.events(self._last(), _PAGE)
+            found = await self._fleet.events(self._last(), _PAGE, messages=False)
         except StoreUnavailable as error:
             log.warn("events can't be followed just now: {reason}", reason=str(error))
             return
         for each in found:
             if len(self._recent) == _REMEMBERED:
                 self._since = self._recent[0].id
-            self._recent.append(_light(each))
+            self._recent.append(each)
         if found:
             for waiting in list(self._waiting):
                 self._waiting.discard(waiting)
                 waiting.callback(None)
-
-
-def _light(event: Event) -> Event:
-    return attrs.evolve(event, raw=b"")
 
 
 def _ended(failure: Failure) -> None:

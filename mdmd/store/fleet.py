@@ -1,7 +1,7 @@
 """What operators read and do."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -260,9 +260,15 @@ class Fleet:
             self._tools.payloads.unseal(raw, keys.payload_place(one)),
         )
 
-    async def events(self, after: str = "0", limit: int = 100) -> list[Event]:
-        """Read events after the given stream id, oldest first."""
-        return await self._events.read(after, limit)
+    async def events(
+        self, after: str = "0", limit: int = 100, messages: bool = True
+    ) -> list[Event]:
+        """
+        Read events after the given stream id, oldest first.
+
+        :param messages: with what devices sent; without, none that is damaged is in the way.
+        """
+        return await self._events.read(after, limit, None if messages else _nothing)
 
     # -- cancel ---------------------------------------------------------------------
 
@@ -381,3 +387,7 @@ def _queued(
 
 def _delivery_order(line: QueuedCommand) -> tuple[bool, int, int]:
     return line.state in ("expired", "stuck"), line.priority, line.sequence
+
+
+def _nothing(topic: str, facts: Mapping[str, str]) -> bool:
+    return False

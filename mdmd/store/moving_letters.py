@@ -3,14 +3,17 @@
 from typing import Any
 
 import attrs
+from twisted.logger import Logger
 
-from mdmd.errors import Conflict
+from mdmd.errors import Conflict, StoreCorrupt
 from mdmd.interfaces.moving import Moved
 from mdmd.store import keys
 from mdmd.store.deliveries import DEAD_KEPT
 from mdmd.store.link import ScriptError
 from mdmd.store.subject import Tools
 from mdmd.store.unpacking import of_bytes, of_text, text, texts, to_bytes
+
+log = Logger()
 
 Record = dict[str, Any]
 
@@ -27,8 +30,15 @@ class MovingLetters:
         entries = await self._tools.link.call(
             "XRANGE", place, f"({after}" if after else "-", "+", "COUNT", limit
         )
-        records = [self._record(target, at.decode(), fields) for at, fields in entries]
-        return records, records[-1]["letter"] if len(entries) == limit else ""
+        records = []
+        for at, fields in entries:
+            try:
+                records.append(self._record(target, at.decode(), fields))
+            except StoreCorrupt as error:
+                # There is nothing to save of it, and all the others are to be saved.
+                words = "a dead letter of webhook {name} is left out of an export: {why}"
+                log.error(words, name=target, why=str(error), letter=at.decode())
+        return records, entries[-1][0].decode() if len(entries) == limit else ""
 
     def _record(self, target: str, letter: str, fields: list[bytes]) -> Record:
         told = texts(fields)

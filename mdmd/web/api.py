@@ -263,10 +263,10 @@ class Api:
         topics = [each for each in call.text("topic").split(",") if each]
         enrollment = call.text("enrollment")
         if not topics and not enrollment:
-            events = await self._fleet.events(after, limit)
+            events = await self._fleet.events(after, limit, call.flag("raw"))
             return events, events[-1].id if events else after
         for _ in range(_PAGES):
-            page = await self._fleet.events(after, LARGEST_PAGE)
+            page = await self._fleet.events(after, LARGEST_PAGE, call.flag("raw"))
             found = [
                 each
                 for each in page
