@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,7 +19,7 @@ from mdmd.doctor.apns import check_apns, check_push_certificates
 from mdmd.doctor.files import check_files
 from mdmd.doctor.finding import Finding, Grade
 from mdmd.doctor.redis import Client
-from mdmd.doctor.site import check_site
+from mdmd.doctor.site import check_site, check_site_file
 from mdmd.doctor.store import check_store
 from mdmd.doctor.system import check_limits
 from mdmd.pki.authority import CertificateAuthority
@@ -203,6 +205,23 @@ class RunningTests(SynchronousTestCase):
         (finding,) = check_apns(trusting)
         self.assertIn("something on the way opens TLS", finding.remedy)
 
+    def test_apns_at_another_time(self) -> None:
+        """Certificates of APNs that are over, or not valid yet, are a wrong clock here."""
+        for word in ("certificate has expired", "certificate is not yet valid"):
+            error = ssl.SSLCertVerificationError(1, word)
+            error.verify_message = word
+            with mock.patch("ssl.SSLContext.wrap_socket", side_effect=error):
+                (finding,) = check_apns(load(self.daemon.config))
+            self.assertIn("clock", finding.remedy)
+
+    def test_damaged_certificate_while_up(self) -> None:
+        """The one that is still served is of our CA, which devices have from the profile."""
+        site = self.daemon.state / "tls" / "site.pem"
+        self.addCleanup(site.write_bytes, site.read_bytes())
+        site.write_text("x")
+        (finding,) = told(check_site(load(self.daemon.config), [], nothing), "site")
+        self.assertEqual(finding.grade, Grade.OK)
+
     def test_open_files(self) -> None:
         """The limit is the running daemon's, not ours."""
         config = load(self.daemon.config)
@@ -266,10 +285,66 @@ class StoppedTests(SynchronousTestCase):
             self.assertEqual(len(matching), 1, (subject, found))
             self.assertTrue(matching[0].remedy)
 
+    def test_others_can_change(self) -> None:
+        """Whoever can write the list of the operators is one: each such file and folder is told."""
+        for name in ("", "ca", "tls", "operators.json", "manhole/authorized_keys"):
+            path = self.state / name
+            mode = path.stat().st_mode & 0o777
+            for more in (0o020, 0o002):
+                path.chmod(mode | more)
+                (finding,) = (each for each in check_files(self.config) if each.remedy)
+                self.assertEqual(finding.remedy, f"chmod go-w {path}")
+            path.chmod(mode)
+
     def test_authority_ends(self) -> None:
-        """A year before the CA ends there is a warning."""
-        found = told(check_files(self.config, NOW + timedelta(days=3400)), "device CA")
-        self.assertEqual([each.grade for each in found], [Grade.OK, Grade.WARNING])
+        """A year before the CA ends there is a warning; then it does not work any more."""
+        for days, grade in ((3400, Grade.WARNING), (3700, Grade.FAILED)):
+            found = told(check_files(self.config, NOW + timedelta(days=days)), "device CA")
+            self.assertEqual([each.grade for each in found], [Grade.OK, grade])
+
+    def test_chain_while_down(self) -> None:
+        """What a device will say of the files is known before anybody serves them."""
+        self.assertEqual(list(check_site_file(self.config)), [])
+        tls = self.state / "tls"
+        ours = CertificateAuthority.create("Another", kind="ec")
+        remedies = []
+        for names in (["localhost"], ["wrong.example.org"]):
+            certificate, key = ours.issue_server(names, days=5)
+            (tls / "site.key").write_bytes(key_pem(key))
+            (tls / "site.pem").write_bytes(certificate_pem(certificate))
+            with mock.patch.dict(os.environ, SSL_CERT_FILE=str(self.roots(ours))):
+                remedies += [each.remedy for each in check_site_file(self.config)]
+            (finding,) = check_site_file(self.config)
+            self.assertIn("append the intermediate", finding.remedy)
+            self.assertIn("site.pem", finding.text)
+        self.assertEqual(remedies, ["get a certificate for the host name of public_url"])
+        # While nobody answers, and with --offline, which looks at nothing else of the site.
+        url = f"https://localhost:{free_port()}"
+        config = attrs.evolve(self.config, mdmd=attrs.evolve(self.config.mdmd, public_url=url))
+        self.assertEqual(len(told(check_site(config, [], nothing), "site certificate")), 1)
+        ran = subprocess.run(
+            [BIN / "mdmctl", "--state", self.state, "doctor", "--offline"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertIn("devices will refuse", ran.stdout)
+
+    def roots(self, authority: CertificateAuthority) -> Path:
+        """A file of CAs that everybody trusts."""
+        path = self.state / "roots.pem"
+        path.write_bytes(certificate_pem(authority.certificate))
+        return path
+
+    def test_trust_for_apns(self) -> None:
+        """A file that is not there, or has no certificate, is told; the rest is looked at."""
+        path = self.state / "apns.pem"
+        apns = attrs.evolve(self.config.apns, trust=path)
+        for why in ("No such file", "no certificates"):
+            (finding,) = check_apns(attrs.evolve(self.config, apns=apns))
+            self.assertIn(f"{path}: {why}", finding.text)
+            self.assertIn("[apns] trust", finding.remedy)
+            path.write_text("")
 
     def test_push_certificates(self) -> None:
         """None, over, soon over, one that devices need and nobody has."""

@@ -117,6 +117,7 @@ def _examine(
     yield from system.check_clock()
     yield from apns.check_push_certificates(told.installed)
     if args.offline:
+        yield from site.check_site_file(config)
         return
     topics = [str(each["topic"]) for each in told.installed or ()]
     yield from site.check_site(config, topics, judge)

@@ -58,7 +58,13 @@ def _certificate(each: Mapping[str, object], now: float) -> Finding:
 def check_apns(config: Config) -> Iterator[Finding]:
     """Connect to the push service, through the proxy if there is one."""
     apns = config.apns
-    context = trusting(apns.trust)
+    try:
+        context = trusting(apns.trust)
+    except OSError as error:
+        why = "no certificates in it" if isinstance(error, ssl.SSLError) else error.strerror
+        text = f"[apns] trust {apns.trust}: {why}"
+        yield failed("APNs", text, "name a file of CA certificates, or leave [apns] trust empty")
+        return
     context.set_alpn_protocols(["h2"])
     way = f"through the proxy {_name(apns.proxy)}" if apns.proxy else "directly"
     place = f"{apns.host} port {apns.port}"
@@ -66,7 +72,10 @@ def check_apns(config: Config) -> Iterator[Finding]:
         spoken = _connect(apns.host, apns.port, apns.proxy, context)
     except ssl.SSLCertVerificationError as error:
         text = f"{place} {way}: {error.verify_message}"
-        yield failed("APNs", text, "something on the way opens TLS: let Apple's hosts pass")
+        remedy = "something on the way opens TLS: let Apple's hosts pass"
+        if any(word in error.verify_message for word in ("expired", "not yet valid")):
+            remedy = "set this machine's clock: the certificates of Apple's hosts are valid"
+        yield failed("APNs", text, remedy)
         return
     except (OSError, http.client.HTTPException) as error:
         text = f"{place} {way}: {getattr(error, 'strerror', None) or error}"

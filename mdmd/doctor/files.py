@@ -23,6 +23,7 @@ def check_files(config: Config, now: datetime | None = None) -> Iterator[Finding
     """Look at every file, without the daemon."""
     moment = now or datetime.now(UTC)
     yield from _secrets(config)
+    yield from _writable(config)
     yield from _owner(config.state)
     yield from _authority(config, moment)
     yield from _pair("site certificate", config.site.certificate, config.site.key)
@@ -46,6 +47,19 @@ def _secrets(config: Config) -> Iterator[Finding]:
             yield finding
     if not bad:
         yield ok("file modes", f"{len(secret)} secret files, all for their owner only")
+
+
+def _writable(config: Config) -> Iterator[Finding]:
+    """What decides who may do what is nobody else's to change, nor to put another in its place."""
+    decide = {config.state, config.state / "operators.json", config.manhole.authorized_keys}
+    decide |= {each.parent for each in (config.ca.certificate, config.site.certificate)}
+    for path in sorted(decide):
+        with contextlib.suppress(OSError):  # none: nobody may, or _space says so
+            mode = stat.S_IMODE(path.stat().st_mode)
+            # In a sticky folder, such as /tmp, nobody can put another file in the place of one.
+            if mode & 0o022 and not (path.is_dir() and mode & stat.S_ISVTX):
+                text = f"{path} has mode {mode:04o}: others than its owner can change it"
+                yield failed("file modes", text, f"chmod go-w {path}")
 
 
 def _owner(state: Path) -> Iterator[Finding]:
@@ -87,7 +101,10 @@ def _authority(config: Config, now: datetime) -> Iterator[Finding]:
     except (OSError, BadCertificate):
         return  # _pair has said so
     left = certificate.not_valid_after_utc - now
-    if left.days < 366:
+    if left.days < 0:
+        text = f"ended on {certificate.not_valid_after_utc:%Y-%m-%d}; no identity of it counts"
+        yield failed("device CA", text, "make a new CA: every device has to enroll again")
+    elif left.days < 366:
         text = f"ends on {certificate.not_valid_after_utc:%Y-%m-%d}; identities can't last longer"
         yield warning("device CA", text, "plan a new CA: every device has to enroll again")
     elif certificate.not_valid_before_utc > now:

@@ -1,5 +1,6 @@
 """The device site, seen as a device sees it: name, chain, expiry, SCEP, the profile."""
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -72,6 +73,7 @@ def check_site(
         return
     except (OSError, ssl.SSLError) as error:
         yield from _unreachable(config, host, port, error)
+        yield from check_site_file(config)
         return
     yield ok("site", f"{config.mdmd.public_url}: {seen.version}, chain and name hold")
     yield from _certificate(config, seen, moment)
@@ -79,17 +81,49 @@ def check_site(
     yield from _enroll(config, url, context, topics, judge, moment)
 
 
+def check_site_file(config: Config) -> Iterator[Finding]:
+    """
+    Say what a device would of the chain in the configured file; nobody has to serve it.
+
+    A pair that can't be read, or does not fit, is another finding's.
+    """
+    host = urlsplit(config.mdmd.public_url).hostname or ""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(config.site.certificate, config.site.key, password="")
+    except (OSError, ValueError):
+        return
+    sent, answered = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(sent, answered, server_side=True)
+    device = _trust(config).wrap_bio(answered, sent, server_hostname=host)
+    try:
+        for end in (device, server, device):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    except ssl.SSLError as error:
+        text = f"devices will refuse {config.site.certificate}: {_why(error)}"
+        yield failed("site certificate", text, _remedy(error))
+
+
 def _trust(config: Config) -> ssl.SSLContext:
     """Trust what a device trusts: the system's roots, and our CA if the profile brings it."""
     context = trusting()
     try:
         authority = load_certificate(config.ca.certificate.read_bytes())
-        site = load_certificate(config.site.certificate.read_bytes())
-        if is_issued_by(site, authority):
+        if _is_ours(config, authority):
             context.load_verify_locations(cadata=certificate_pem(authority).decode())
     except (OSError, BadCertificate):
         pass  # said elsewhere
     return context
+
+
+def _is_ours(config: Config, authority: x509.Certificate) -> bool:
+    """Say whether the site's certificate is of our CA, which the profile brings along then."""
+    try:
+        site = load_certificate(config.site.certificate.read_bytes())
+    except (OSError, BadCertificate):
+        return True  # said elsewhere; what is still served may be
+    return is_issued_by(site, authority)
 
 
 def _look(host: str, port: int, context: ssl.SSLContext) -> _Seen:
@@ -113,9 +147,17 @@ _REMEDIES = (
 
 
 def _untrusted(error: ssl.SSLCertVerificationError, host: str) -> Finding:
-    why = error.verify_message
-    remedy = next((text for word, text in _REMEDIES if word in why), "look at the chain")
-    return failed("site", f"devices refuse the certificate that {host} shows: {why}", remedy)
+    text = f"devices refuse the certificate that {host} shows: {_why(error)}"
+    return failed("site", text, _remedy(error))
+
+
+def _why(error: ssl.SSLError) -> str:
+    return str(getattr(error, "verify_message", None) or error.reason or error)
+
+
+def _remedy(error: ssl.SSLError) -> str:
+    why = _why(error)
+    return next((text for word, text in _REMEDIES if word in why), "look at the chain")
 
 
 def _unreachable(config: Config, host: str, port: int, error: Exception) -> Iterator[Finding]:
