@@ -75,6 +75,7 @@ class FakeFleet:
         self.answers: dict[str, list[Result]] = {id: [] for id in self.records}
         self.stream: list[Event] = []
         self.reads = 0
+        self.pages = 0
         self.sent: list[tuple[Command, list[str], Policy]] = []
 
     def happen(self, topic: str, enrollment: str, **facts: str) -> Event:
@@ -132,6 +133,7 @@ class FakeFleet:
         return self.records.get(str(enrollment))
 
     async def enrollments(self, after: str = "", limit: int = 100) -> list[EnrollmentRecord]:
+        self.pages += 1
         ids = sorted(id for id in self.records if id > after)
         return [self.records[id] for id in ids[:limit]]
 

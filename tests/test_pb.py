@@ -182,6 +182,20 @@ class CallTests(Served):
         found = await remote.call("results.get", id=MAC, uuid=uuid)
         self.assertEqual(found["raw"], payload)
 
+    async def test_a_client_that_calls_and_never_reads(self) -> None:
+        """Its calls wait, in its own memory; when it reads, each has its answer."""
+        greedy, other = await self.enter(), await self.enter()
+        greedy.session.broker.transport.pauseProducing()
+        calls = 3000
+        answers = [greedy.session.callRemote("enrollments.page") for _ in range(calls)]
+        for _ in range(200):  # others are served all the while
+            await other.call("enrollments.find", text=MAC)
+        self.assertLess(self.desk.fleet.pages, calls / 2)
+        greedy.session.broker.transport.resumeProducing()
+        for each in answers:
+            self.assertEqual(len(await remotely(each)), 2)
+        self.assertEqual(self.desk.fleet.pages, calls)
+
     async def test_every_kind_of_value_crosses(self) -> None:
         """A command's keys may be anything a plist holds."""
         import datetime

@@ -33,6 +33,7 @@ from mdmd.ops.blobs import Blobs, Budget
 from mdmd.ops.broker import LARGEST, Broker, PlainValues
 from mdmd.ops.method import Caller
 from mdmd.ops.operators import Operator
+from mdmd.ops.pace import Pace
 from mdmd.ops.passwords import ATTEMPTS, Attempts
 from mdmd.ops.perspective import Perspective
 from mdmd.ops.recognize import ByTLS, ByUid, Recognizes, caller_now
@@ -67,12 +68,14 @@ def _as_it_is(value: Any) -> Any:
 
 
 def answered(
-    broker: Any, coroutine: Coroutine[Any, Any, Any], plain: Callable[[Any], Any] = _as_it_is
+    broker: Any,
+    call: Callable[[], Coroutine[Any, Any, Any]],
+    plain: Callable[[Any], Any] = _as_it_is,
 ) -> Deferred[Any]:
-    """Let a call run, and its answer or refusal go to the peer."""
+    """Let a call run in its turn, and its answer or refusal go to the peer."""
 
     async def spelled() -> Any:
-        answer = await coroutine
+        answer = await call()
         speller = Speller(broker, plain, lambda: deferLater(broker.factory.reactor, 0))
         return await speller.spell(answer)
 
@@ -82,7 +85,7 @@ def answered(
         # A new Failure: one that was raised carries its frames, file names and all, to the peer.
         return Failure(named(failure.value))
 
-    return Deferred.fromCoroutine(spelled()).addErrback(refuse)
+    return Deferred.fromCoroutine(broker.pace.call(spelled)).addErrback(refuse)
 
 
 def arguments(broker: Any, args: Any, kw: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -130,7 +133,7 @@ class Session(pb.Referenceable):
         except pb.Error:
             self._note(message, "its arguments can't be read")
             raise
-        call = self._call(message, positional, named_ones)
+        call = partial(self._call, message, positional, named_ones)
         return answered(broker, call, self._blobs.take_out)
 
     async def _call(self, name: str, args: list[Any], kw: dict[str, Any]) -> Any:
@@ -168,7 +171,7 @@ class Door(pb.Referenceable):
     def remoteMessageReceived(self, broker: Any, message: str, args: Any, kw: Any) -> Any:
         """Take ``enter(version)`` or ``login(version, name, password)``."""
         positional, named_ones = arguments(broker, args, kw)
-        return answered(broker, self._call(message, positional, named_ones))
+        return answered(broker, partial(self._call, message, positional, named_ones))
 
     async def _call(self, name: str, args: list[Any], kw: dict[str, Any]) -> Any:
         known: dict[str, Callable[..., Any]] = {"enter": self.enter, "login": self.login}
@@ -233,6 +236,7 @@ class Connection(Broker):
     _attempts = 0
     _session: Session | None = None
     _looking: LoopingCall | None = None
+    pace: Pace | None = None
 
     def connectionMade(self) -> None:
         """Count it in, and give it a time to say who it is."""
@@ -240,7 +244,15 @@ class Connection(Broker):
         if not self.factory.admit(self):
             self.transport.abortConnection()
             return
+        self.transport.setTcpKeepAlive(1)  # who vanished without a word is found out
         super().connectionMade()
+
+    def dataReceived(self, chunk: bytes) -> None:
+        """Read what came, at the peer's own pace."""
+        # Not from the beginning: a TLS handshake is a writer that waits for what is read.
+        if self.pace is None:
+            self.pace = Pace(self.transport, self.factory.reactor)
+        super().dataReceived(chunk)
 
     def _too_slow(self) -> None:
         self.transport.abortConnection()
@@ -295,6 +307,8 @@ class Connection(Broker):
         """Count it out."""
         if self._hurry.active():
             self._hurry.cancel()
+        if self.pace is not None:
+            self.pace.close()
         if self._session is not None:
             self._session.close()
         if self._looking is not None and self._looking.running:
