@@ -261,7 +261,9 @@ class AgainTests(StateTests):
 class CommandTests(StateTests):
     """The command line."""
 
-    def run_init(self, *words: str) -> tuple[int, str, str]:
+    def run_init(
+        self, *words: str, namespace: argparse.Namespace | None = None
+    ) -> tuple[int, str, str]:
         """Exit status, standard output, standard error."""
         parser = argparse.ArgumentParser()
         parser.add_argument("--state")
@@ -269,7 +271,7 @@ class CommandTests(StateTests):
         out, err = io.StringIO(), io.StringIO()
         self.patch(sys, "stdout", out)
         self.patch(sys, "stderr", err)
-        args = parser.parse_args([*words, "--hostname", HOST, "--ca-key", "ec"])
+        args = parser.parse_args([*words, "--hostname", HOST, "--ca-key", "ec"], namespace)
         return args.run(args), out.getvalue(), err.getvalue()
 
     def test_it_says_what_it_did_and_what_is_next(self) -> None:
@@ -284,6 +286,14 @@ class CommandTests(StateTests):
         self.assertNotIn(secret, out)
         status, out, _ = self.run_init("init", "--state", str(self.state))
         self.assertEqual((status, out.count("kept  ")), (0, len(FILES)))
+
+    def test_as_data(self) -> None:
+        """With --json the same for a program."""
+        parsed = argparse.Namespace(json=True)
+        status, out, _ = self.run_init("--state", str(self.state), "init", namespace=parsed)
+        told = {each["path"]: each["kept"] for each in json.loads(out)}
+        self.assertEqual((status, set(told.values())), (0, {False}))
+        self.assertLessEqual({str(self.state / name) for name in FILES}, told.keys())
 
     def test_ssh_keys_from_a_file(self) -> None:
         """Public ones only."""

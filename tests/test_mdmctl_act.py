@@ -151,7 +151,9 @@ class SendTests(CommandLine):
 
     def test_notes_and_portrait(self) -> None:
         """What people write about a device is shown with what it told."""
-        self.mdmctl("note", MAC, "owner=Jane Doe")
+        self.mdmctl("note", MAC, "owner=John Doe")
+        told = self.data("note", MAC, "owner=Jane Doe")
+        self.assertEqual(told, {"id": MAC, "notes": {"owner": "Jane Doe"}})
         shown = self.mdmctl("device", MAC).stdout
         self.assertRegex(shown, r"Owner +Jane Doe")
         self.assertRegex(shown, r"BatteryLevel +50%")

@@ -1,5 +1,6 @@
 """Operators and a real daemon: every door open, a real device, the real store's audit."""
 
+import base64
 import json
 import os
 import plistlib
@@ -75,6 +76,9 @@ class OperatingTests(SynchronousTestCase):
     def test_who_may_remove_which_profile(self) -> None:
         """The enrollment profile ends the management of a device: that takes an admin."""
         profile = plistlib.loads(self.mdmctl("profile", "enroll").stdout.encode())
+        told = json.loads(self.mdmctl("--json", "profile", "enroll").stdout)
+        read = plistlib.loads(base64.b64decode(told["profile"]))
+        self.assertEqual(read["PayloadIdentifier"], profile["PayloadIdentifier"])
         own, other = profile["PayloadIdentifier"], "org.example.wifi"
         self.mdmctl("operator", "add", "olga", "--role", "operator")
         self.mdmctl("operator", "passwd", "olga", "--stdin", stdin="battery staple\n")

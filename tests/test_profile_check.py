@@ -1,5 +1,6 @@
 """Every planted fault in a profile is named with its place; good profiles have none."""
 
+import base64
 import copy
 import io
 import json
@@ -431,16 +432,23 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual((status, "signed by CN=Signer" in out), (0, True))
         status, _, err = self.mdmctl("sign", signed, *words, "-o", signed)
         self.assertEqual((status, "signed already" in err), (1, True))
+        _, out, _ = self.mdmctl("sign", self.good, *words, "-o", signed, "--json")
+        self.assertEqual(json.loads(out), {"file": str(signed), "size": signed.stat().st_size})
+        found = json.loads(self.mdmctl("sign", self.good, *words, "--json")[1])
+        content, _ = cms.verify_attached(base64.b64decode(found["profile"]))
+        self.assertEqual(content, self.good.read_bytes())
 
     def test_refusals(self) -> None:
         """A key of another certificate, no profile, no file: one line, exit status 1."""
-        other = self.folder / "other.pem"
+        other, nothing = self.folder / "other.pem", self.folder / "nothing"
         other.write_bytes(certificates.key_pem(certificates.new_key()))
         for words in (
             ("sign", self.good, "--certificate", self.certificate, "--key", other),
             ("sign", self.key, "--certificate", self.certificate, "--key", self.key),
-            ("check", self.folder / "nothing"),
+            ("check", nothing),
             ("check", self.good, "--push-certificate", self.certificate),
         ):
             status, _, err = self.mdmctl(*words)
             self.assertEqual((status, err.count("\n")), (1, 1), err)
+        _, _, err = self.mdmctl("check", nothing)
+        self.assertEqual(err, f"mdmctl: {nothing}: No such file or directory\n")

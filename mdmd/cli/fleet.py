@@ -155,6 +155,10 @@ def _note(args: argparse.Namespace) -> int:
         notes[field] = text
 
     async def verb(remote: "Remote") -> None:
+        from mdmd.cli import show
+
         await remote.call("inventory.note", id=args.id, notes=notes)
+        if args.json:
+            show.as_json({"id": args.id, "notes": notes})
 
     return run(args, verb)

@@ -90,6 +90,10 @@ def _run(args: argparse.Namespace) -> int:
     except (MdmdError, OSError) as error:
         sys.stderr.write(f"mdmctl init: {error}\n")
         return 1
+    if getattr(args, "json", False):
+        told = [{"path": str(each.path), "what": each.what, "kept": each.kept} for each in made]
+        sys.stdout.write(f"{json.dumps(told)}\n")
+        return 0
     for each in made:
         sys.stdout.write(f"{'kept' if each.kept else 'made'}  {each.path}  {each.what}\n")
     sys.stdout.write(_next_steps(state, args.hostname))

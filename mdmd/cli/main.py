@@ -91,7 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `mdmctl … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except (MdmdError, OSError) as error:
+    except OSError as error:
+        named = error.strerror and error.filename is not None
+        reason = f"{error.filename}: {error.strerror}" if named else error
+        sys.stderr.write(f"mdmctl: {reason}\n")
+        return FAILED
+    except MdmdError as error:
         sys.stderr.write(f"mdmctl: {error}\n")
         return FAILED
 

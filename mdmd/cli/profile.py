@@ -153,7 +153,7 @@ def _sign(args: argparse.Namespace) -> int:
     key = certificates.load_key(args.key.read_bytes())
     if not certificates.matches(first, key):
         raise BadCertificate(f"{args.key} is not the key of {args.certificate}")
-    _write(args.output, cms.sign_attached(profile, first, key, chain))
+    _write(args, cms.sign_attached(profile, first, key, chain))
     return DONE
 
 
@@ -161,15 +161,21 @@ def _enroll(args: argparse.Namespace) -> int:
     from mdmd.cli.client import run
 
     async def verb(remote: "Remote") -> None:
-        _write(args.output, await remote.call("enroll.profile", name=args.name))
+        _write(args, await remote.call("enroll.profile", name=args.name))
 
     return run(args, verb)
 
 
-def _write(path: Path | None, data: bytes) -> None:
+def _write(args: argparse.Namespace, data: bytes) -> None:
     """Write a file, or standard output unless that is a terminal."""
-    if path is not None:
-        path.write_bytes(data)
+    from mdmd.cli import show
+
+    if args.output is not None:
+        args.output.write_bytes(data)
+        if args.json:
+            show.as_json({"file": str(args.output), "size": len(data)})
+    elif args.json:
+        show.as_json({"profile": data})
     elif sys.stdout.isatty():
         raise BadRequest("the profile is not for a terminal: say where to with -o FILE")
     else:
