@@ -9,8 +9,10 @@ from typing import ClassVar
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.doctor.fsck import Checked, check
+from mdmd.doctor.kinds import kind_of, wrong_kinds
 from mdmd.doctor.redis import Client
 from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.pki.sealing import Sealer
 from mdmd.store import keys
 from mdmd.store.address import Address
 from tests.daemonhelp import RunningDaemon
@@ -25,6 +27,7 @@ class FsckTests(SynchronousTestCase):
 
     daemon: ClassVar[RunningDaemon]
     client: ClassVar[Client]
+    sealer: ClassVar[Sealer]
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -47,6 +50,7 @@ class FsckTests(SynchronousTestCase):
         device.connect("NotNow", UUID)
         path = str(cls.daemon.state / "store" / "store.sock")
         cls.client = Client(Address("unix", path=path))
+        cls.sealer = Sealer((cls.daemon.state / "sealing.key").read_bytes())
 
     @classmethod
     def tearDownClass(cls) -> None:
@@ -56,7 +60,7 @@ class FsckTests(SynchronousTestCase):
     def check(self) -> Checked:
         """Check at a moment when nothing changes: pushes go on by themselves."""
         for _ in range(50):
-            found = check(self.client)
+            found = check(self.client, sealer=self.sealer)
             if not any(each.subject == "sums" for each in found.findings):
                 return found
         raise AssertionError("the store never came to rest")
@@ -73,6 +77,86 @@ class FsckTests(SynchronousTestCase):
             mend()
         self.assertTrue(any(expected in each for each in found), found)
         self.assertEqual(self.found(), [])
+
+    def damaged(self, key: bytes, expected: str, *commands: tuple[object, ...]) -> None:
+        """The same, where what there was has to be put back whole."""
+        whole = self.client.ask("DUMP", key)
+        try:
+            for words in commands:
+                self.client.ask(*words)
+            done = self.at_rest("fsck")
+        finally:
+            self.client.ask("UNLINK", key)
+            if whole:
+                self.client.ask("RESTORE", key, 0, whole)
+        self.assertEqual((done.returncode, done.stderr), (1, ""), f"{expected}\n{done.stderr}")
+        self.assertIn(f"failed  {expected}", done.stdout)
+        self.assertEqual(self.found(), [])
+
+    def test_wrong_types(self) -> None:
+        """What can't be read at all is named, each key of it, instead of ending the check."""
+        found = (keys.record(ONE), keys.queue(ONE), keys.results(ONE), keys.facts(ONE))
+        for key in (*found, keys.IDS, keys.EVENTS, keys.TOPICS, keys.command("THIRD")):
+            name = "mdmd:command:THIRD" if key.endswith(b"THIRD") else key.decode()
+            words = ("UNLINK", key), ("SET", key, "x")
+            self.damaged(key, f"{name}  is a string, and has to be a ", *words)
+
+    def test_every_kind_is_known(self) -> None:
+        """Of the keys that a daemon makes for devices each has a type that it has to have."""
+        made = self.client.ask("KEYS", "mdmd:{*")
+        self.assertGreater(len(made), 8)
+        self.assertEqual([key for key in made if kind_of(key) is None], [])
+        self.assertEqual(list(wrong_kinds(self.client)), [])
+
+    def test_no_numbers(self) -> None:
+        """Where a number has to be, and something else is."""
+        body = keys.command(UUID)
+        self.damaged(body, f"{UUID}  is queued 1 times, and counted", ("HSET", body, "refs", "x"))
+        self.damaged(keys.SEQUENCE, "mdmd:sequence  is no number", ("SET", keys.SEQUENCE, "x"))
+        self.damaged(keys.TOPICS, "odd  0 enrollments", ("HSET", keys.TOPICS, "odd", "x"))
+        record = keys.record(ONE)
+        for field, name in (("tally", "tally"), ("generation", "generation"), ("enabled", "state")):
+            self.damaged(record, f"{UDID}  its {name} is no number", ("HSET", record, field, "x"))
+
+    def test_names_that_are_none(self) -> None:
+        """Ids and work that can't be anybody's."""
+        self.damaged(keys.IDS, "a{b}  is in mdmd:ids", ("ZADD", keys.IDS, 0, "a{b}"))
+        shard = keys.WORK[0]
+        self.damaged(shard, "\N{REPLACEMENT CHARACTER}", ("ZADD", shard, 1, b"\xff"))
+
+    def test_pins(self) -> None:
+        """A device's certificate that is pinned to nobody, or to another: it would be refused."""
+        pin = keys.pin(self.client.ask("HGET", keys.record(ONE), "pin").decode())
+        self.damaged(pin, f"{UDID}  its certificate is pinned to nobody", ("UNLINK", pin))
+        other = f"{UDID}:A-USER"
+        self.damaged(pin, f"{UDID}  its certificate is pinned to {other}", ("SET", pin, other))
+
+    def test_channels(self) -> None:
+        """One that a device has, and nobody else knows."""
+        channels = keys.channels(ONE)
+        self.damaged(channels, f"{UDID}  has a channel GHOST", ("HSET", channels, "GHOST", "User"))
+
+    def test_sealed(self) -> None:
+        """Tokens and bodies that do not open any more."""
+        for key, name in (
+            (keys.push(ONE), "push token"),
+            (keys.unlock(ONE), "unlock token"),
+            (keys.bootstrap(ONE), "bootstrap token"),
+        ):
+            self.damaged(key, f"{UDID}  its {name} does not open", ("SET", key, "x" * 60))
+        body = keys.command(UUID)
+        sealed = self.client.ask("HGET", body, "body")
+        self.damaged(
+            body, f"{UUID}  its body can't be read", ("HSET", body, "body", sealed[:-1] + b"?")
+        )
+
+    def test_serial_number(self) -> None:
+        """One that finds nobody is odd."""
+        key = keys.serial("C02ONE")
+        self.client.ask("UNLINK", key)
+        self.addCleanup(self.client.ask, "SET", key, UDID)
+        (odd,) = self.check().findings
+        self.assertEqual((odd.grade, odd.subject), ("warning", UDID))
 
     def at_rest(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run mdmctl, again if the store was at work just then."""

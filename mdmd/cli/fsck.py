@@ -2,11 +2,17 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 import attrs
 
 from mdmd.cli import show
 from mdmd.cli.exits import DONE, FAILED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mdmd.pki.sealing import Sealer
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,7 +22,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="read the whole store and say whether it holds together",
         description=(
             "Hold everything in the store against the rules of docs/store.md: enrollments, "
-            "queues, command bodies, pins, the push work set. It changes nothing and may run while "
+            "queues, command bodies, pins, the push work set, and, with the sealing key, whether "
+            "what is sealed opens. It changes nothing and may run while "
             "the daemon does; counts over the whole store are only judged when nothing changes "
             "meanwhile. Exit status 1: a rule is broken."
         ),
@@ -34,7 +41,7 @@ def _run(args: argparse.Namespace) -> int:
     config = load(configuration(args))
     client = Client(store_address(config), config.store.ca, timeout=60.0)
     try:
-        found = check(client, _progress)
+        found = check(client, _progress, _sealer(config.store.sealing_key))
     finally:
         client.close()
     if getattr(args, "json", False):
@@ -49,6 +56,16 @@ def _run(args: argparse.Namespace) -> int:
         + (f"{len(found.broken)} broken" if found.broken else "no rule is broken")
     )
     return FAILED if found.broken else DONE
+
+
+def _sealer(path: "Path") -> "Sealer | None":
+    """Take the sealing key, if this account may; doctor says what is wrong with the file."""
+    from mdmd.pki.sealing import Sealer
+
+    try:
+        return Sealer(path.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _progress(read: int, of: int) -> None:

@@ -15,10 +15,15 @@ from typing import Any
 import attrs
 
 from mdmd.doctor.finding import Finding, Grade
+from mdmd.doctor.kinds import OF_DEVICE, wrong_kinds
 from mdmd.doctor.redis import Client
 from mdmd.doctor.snapshot import Snapshot, snapshots
+from mdmd.doctor.ties import broken_ties
+from mdmd.errors import BadMessage, StoreCorrupt
 from mdmd.mdm.enrollment import EnrollmentID
+from mdmd.pki.sealing import Sealer
 from mdmd.store import keys
+from mdmd.store.payload import Payloads
 
 _BATCH = 500  # keys in one question
 
@@ -51,21 +56,25 @@ class Checked:
         self.findings.append(Finding(Grade.WARNING, subject, text))
 
 
-def check(client: Client, progress: Progress = lambda *_: None) -> Checked:
+def check(
+    client: Client, progress: Progress = lambda *_: None, sealer: Sealer | None = None
+) -> Checked:
     """
     Read everything once, bounded in memory by the number of enrollments and commands.
 
+    :param sealer: opens what is sealed; None: whether it opens is not looked at.
     :raises StoreUnavailable: the store does not answer.
     """
-    return _Check(client, progress).run()
+    return _Check(client, progress, sealer).run()
 
 
 class _Check:
     """One run."""
 
-    def __init__(self, client: Client, progress: Progress) -> None:
+    def __init__(self, client: Client, progress: Progress, sealer: Sealer | None) -> None:
         self._client = client
         self._progress = progress
+        self._sealer = sealer
         self._found = Checked()
         self._refs: Counter[bytes] = Counter()  # by packed CommandUUID
         self._topics: Counter[bytes] = Counter()
@@ -73,14 +82,23 @@ class _Check:
         self._sequence = 0
 
     def run(self) -> Checked:
+        for key, kind, right in wrong_kinds(self._client):
+            name = _name(key)
+            self._found.fail(name, f"is a {kind.decode()}, and has to be a {right.decode()}")
+        if self._found.broken:
+            self._found.warn("the rest", "was not looked at: keys of a wrong type come first")
+            return self._found
         before = self._state()
-        self._sequence = int(self._client.ask("GET", keys.SEQUENCE) or 0)
-        self._ids = {each.decode() for each in self._all_ids()}
+        self._sequence = self._last_given()
+        if self._sequence < 0:
+            self._found.fail("mdmd:sequence", "is no number")
+        self._ids = set(self._readable(self._all_ids()))
         for one in snapshots(self._client, sorted(self._ids)):
             self._enrollment(one)
             self._found.enrollments += 1
             if self._found.enrollments % _BATCH == 0:
                 self._progress(self._found.enrollments, len(self._ids))
+        self._ties()
         self._work_sets()
         self._all_keys()
         if self._state() == before:
@@ -99,6 +117,25 @@ class _Check:
         while part := self._client.ask("ZRANGE", keys.IDS, start, start + 5000 - 1):
             yield from part
             start += len(part)
+
+    def _last_given(self) -> int:
+        return _number(self._client.ask("GET", keys.SEQUENCE))
+
+    def _readable(self, ids: Iterator[bytes]) -> Iterator[str]:
+        for each in ids:
+            try:
+                yield str(EnrollmentID.parse(each.decode()))
+            except (BadMessage, UnicodeDecodeError):
+                name = each.decode(errors="replace")
+                self._found.fail(name, "is in mdmd:ids, and can't be an enrollment's id")
+
+    def _ties(self) -> None:
+        """What one key says of another's."""
+        ids = sorted(self._ids)
+        for start in range(0, len(ids), _BATCH):
+            part = ids[start : start + _BATCH]
+            for tie in broken_ties(self._client, part, self._sealer):
+                (self._found.warn if tie.odd else self._found.fail)(tie.subject, tie.text)
 
     # -- one enrollment ------------------------------------------------------------------
 
@@ -144,7 +181,7 @@ class _Check:
         asked = [("HMGET", keys.COMMANDS + packed, "not_before", "place") for packed in later]
         kept = dict(zip(later, self._client.ask_all(asked) if asked else (), strict=True))
         for packed, score in one.queue:
-            told = [int(each or 0) for each in kept.get(packed, (None, None))]
+            told = [_number(each) for each in kept.get(packed, (None, None))]
             place = keys.place_in_queue(score, told[0] or None, told[1] or None)
             if not (0 < score < 2 * keys.LATER and place and self._was_given(place)):
                 self._found.fail(name, f"a command has the impossible place {score:.0f}")
@@ -154,7 +191,7 @@ class _Check:
         """Say whether a place's sequence number has been given out, by now."""
         number = place % keys.PRIORITY_STEP
         if number > self._sequence:
-            self._sequence = int(self._client.ask("GET", keys.SEQUENCE) or 0)
+            self._sequence = self._last_given()
         return number <= self._sequence
 
     def _sent(self, name: str, one: Snapshot) -> None:
@@ -173,7 +210,12 @@ class _Check:
         due: set[str] = set()
         for number, shard in enumerate(keys.WORK):
             for member in self._client.ask("ZRANGE", shard, 0, -1):
-                whose = keys.read_member(member)
+                try:
+                    whose = keys.read_member(member)
+                except UnicodeDecodeError:
+                    text = f"work shard {number} has a member that can't be read"
+                    self._found.fail(member.decode(errors="replace"), text)
+                    continue
                 due.add(str(whose))
                 if not self._exists(str(whose)):
                     self._found.fail(str(whose), "has work, but does not exist")
@@ -213,11 +255,22 @@ class _Check:
         for each in part:
             if each.startswith(_DEVICE):
                 self._device_key(each)
+        self._channels([each for each in part if each.endswith(_CHANNELS)])
+
+    def _channels(self, found: Sequence[bytes]) -> None:
+        for key, channels in zip(
+            found, self._client.ask_all([("HKEYS", each) for each in found]), strict=True
+        ):
+            device = key[len(_DEVICE) : -len(_CHANNELS)].decode(errors="replace")
+            for channel in channels:
+                name = channel.decode(errors="replace")
+                if not self._exists(f"{device}:{name}"):
+                    self._found.fail(device, f"has a channel {name}, which does not exist")
 
     def _device_key(self, key: bytes) -> None:
         device, _, rest = key[len(_DEVICE) :].decode(errors="replace").partition("}:")
         kind, _, channel = rest.partition(":")
-        if kind not in _KINDS:
+        if kind not in OF_DEVICE:
             self._found.warn(device, f"has a key of an unknown kind: {kind[:40]}")
         name = f"{device}:{channel}" if channel else device
         if kind == "e" and not self._exists(name):
@@ -242,7 +295,7 @@ class _Check:
         self._bodies()
         counted = dict(_pairs(self._client.ask("HGETALL", keys.TOPICS)))
         for topic in {*counted, *self._topics}:
-            stored, seen = int(counted.get(topic, 0)), self._topics[topic]
+            stored, seen = _number(counted.get(topic)), self._topics[topic]
             if stored != seen:
                 text = f"{seen} enrollments are enabled, {stored} are counted"
                 self._found.fail(topic.decode(errors="replace") or "no topic", text)
@@ -272,20 +325,33 @@ class _Check:
         name, queued = keys.unpack(packed), self._refs[packed]
         if body is None:
             self._found.fail(name, f"is queued {queued} times, but its body is gone")
-        elif int(refs or 0) != queued:
-            self._found.fail(name, f"is queued {queued} times, and counted {int(refs or 0)} times")
+        elif _number(refs) != queued:
+            self._found.fail(name, f"is queued {queued} times, and counted {_number(refs)} times")
+        if body is not None and self._sealer is not None:
+            try:
+                Payloads(self._sealer).unseal(body, keys.COMMANDS + packed)
+            except StoreCorrupt as error:
+                self._found.fail(name, f"its body can't be read: {error}")
 
 
 _DEVICE = b"mdmd:{"
 _PIN = b"mdmd:pin:"
-_KINDS = {
-    *("e", "f", "p", "q", "s", "k", "r", "x", "xs", "i", "h"),
-    *("channels", "unlock", "bootstrap", "archive", "notes", "pins"),
-}
+_CHANNELS = b"}:channels"
 
 
 def _is_apns_id(text: str) -> bool:
     return len(text) == 36 and text.count("-") == 4
+
+
+def _name(key: bytes) -> str:
+    if key.startswith(keys.COMMANDS):
+        return f"mdmd:command:{keys.unpack(key[len(keys.COMMANDS) :])}"
+    return key.decode(errors="replace")
+
+
+def _number(text: bytes | None) -> int:
+    """Read a number; nothing is 0, and what is no number -1."""
+    return int(text) if text and text.removeprefix(b"-").isdigit() else -1 if text else 0
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:

@@ -96,7 +96,10 @@ def _snapshot(one: EnrollmentID, answer: Sequence[Value]) -> Snapshot:
         tuple(
             (packed, float(place)) for packed, place in zip(queue[::2], queue[1::2], strict=True)
         ),
-        {key: text.decode() for key, text in zip(sent[::2], sent[1::2], strict=True)},
+        {
+            key: text.decode(errors="replace")
+            for key, text in zip(sent[::2], sent[1::2], strict=True)
+        },
         results,
         bad,
         tuple(ended),
