@@ -12,7 +12,7 @@ from twisted.web.server import Site
 from mdmd.errors import BadRequest, NotHere
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, key_pem
-from mdmd.store.feed import Feed
+from mdmd.store.feed import Feed, read_id
 from mdmd.store.store import Store
 from mdmd.webhook.message import signature
 from mdmd.webhook.target import Target
@@ -123,6 +123,24 @@ class DeliveryTests(HookCase):
         await self.daemon(timeout=30)
         await self.happen("slow", *(f"U-{n}" for n in range(30)))
         await self.receiver.until(lambda: len(self.receiver.asked) >= 31)
+
+    async def test_a_refused_event_delays_no_other(self) -> None:
+        """However many wait behind one that is never taken, those of others arrive, later too."""
+        bad = {"bad"}
+        self.receiver.behaviour = lambda request, event: answer(
+            500 if event["acknowledge_event"]["ids"]["id"] in bad else 200
+        )(request, event)
+        one = await self.daemon("d1")
+        await self.happen(*["bad"] * 450, "U-1")
+        self.assertEqual(await self.got(1), ["U-1"])
+        await one.stop()
+        await self.daemon("d2")
+        await self.happen("U-2")
+        self.assertEqual(await self.got(2), ["U-1", "U-2"])
+        bad.clear()
+        await self.got(452)
+        sequences = [read_id(each["sequence"]) for each in self.receiver.got[2:]]
+        self.assertEqual(sequences, sorted(sequences))
 
     async def test_a_slow_target_delays_no_other(self) -> None:
         """A target that hangs does not hold up another one's events."""

@@ -261,6 +261,40 @@ class LanesTests(SynchronousTestCase):
         self.assertEqual(lanes.due(), 120.0)
         self.assertEqual(len(self.all_next(lanes, 120.0)), 2)
 
+    def test_many_behind_one(self) -> None:
+        """However many wait behind one that is not taken: there is room for other lanes'."""
+        lanes = self.lanes()
+        lanes.add(event(n, "bad") for n in range(1000))
+        self.assertLess(lanes.loaded, 20)
+        (first,) = self.all_next(lanes)
+        lanes.failed(first, 0.0)
+        self.assertEqual(lanes.loaded, 0)
+        lanes.add([event(1000, "bad"), event(1001, "good")])
+        self.assertEqual(lanes.loaded, 1)
+        (good,) = self.all_next(lanes)
+        lanes.settled(good)
+        tried = []
+        for _ in range(1001):
+            (one,) = self.all_next(lanes, 1.0)
+            tried.append(one.id)
+            lanes.settled(one)
+        self.assertEqual(tried, [event(n).id for n in range(1001)])
+        self.assertEqual((lanes.loaded, len(lanes)), (0, 0))
+
+    def test_many_that_are_never_taken(self) -> None:
+        """Though so many enrollments' events are refused that it looks like trouble: others go."""
+        lanes = self.lanes()
+        lanes.add(event(n, f"bad{n}") for n in range(50))
+        now = 0.0
+        for _ in range(60):
+            for one in self.all_next(lanes, now):
+                lanes.failed(one, now)
+            now += 60
+        lanes.add([event(99, "good")])
+        now += 60
+        (one,) = self.all_next(lanes, now)
+        self.assertEqual(one.lane, "good")
+
     def test_added_twice(self) -> None:
         """An event that is in is not taken again."""
         lanes = self.lanes()

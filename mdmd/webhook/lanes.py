@@ -8,6 +8,7 @@ when the one before was taken, or set aside. Lanes do not wait for each other.
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 import attrs
 
@@ -17,6 +18,7 @@ FIRST_RETRY = 0.2  # seconds
 GROWTH = 1.4  # with each failure; gentle, for a target that fails now and then is not to be left
 LAST_RETRY = 3600.0
 TROUBLE = 20  # failures in a row, of whatever events: the target itself is in trouble
+LOADED = 8  # events of a lane that are held with their messages; the others by their ids
 LONGEST_PAUSE = 20.0  # seconds, spread, until one tries whether it still is
 
 
@@ -33,11 +35,16 @@ class Waiting:
     attempts: int = 0
 
 
-@attrs.define
+@attrs.define(eq=False)
 class _Lane:
     name: str
     waiting: deque[Waiting] = attrs.field(factory=deque)
     at_work: bool = False  # its first one is being sent, or is waiting for its time
+
+    @property
+    def failures(self) -> int:
+        """Count the tries of the first one that failed."""
+        return self.waiting[0].attempts if self.waiting else 0
 
 
 def _place(id: str) -> tuple[int, int]:
@@ -93,12 +100,14 @@ class Lanes:
             if event.id in self._held:
                 continue
             self._held.add(event.id)
-            self.loaded += 1
             name = event.enrollment
             lane = self._lanes.get(name)
             if lane is None:
                 lane = self._lanes[name] = _Lane(name)
-            lane.waiting.append(Waiting(event.id, name, event))
+            # One that waits behind others, perhaps for days, takes no room from other lanes.
+            soon = len(lane.waiting) < LOADED and not lane.failures
+            lane.waiting.append(Waiting(event.id, name, event if soon else None))
+            self.loaded += soon
             if not lane.at_work:
                 lane.at_work = True
                 self._ready.append(lane)
@@ -115,7 +124,15 @@ class Lanes:
         if not self._ready:
             return None
         self._sending += 1
-        return self._ready.popleft().waiting[0]
+        return self._next_lane().waiting[0]
+
+    def _next_lane(self) -> _Lane:
+        if not self.in_trouble:
+            return self._ready.popleft()
+        # One that was never tried says more about the target than one that it refused.
+        lane = min(self._ready, key=lambda each: each.failures)
+        self._ready.remove(lane)
+        return lane
 
     def due(self) -> float | None:
         """Say when :meth:`next` may give something without anything happening before."""
@@ -154,7 +171,9 @@ class Lanes:
         """
         self._sending -= 1
         one.attempts += 1
-        self._unload(one)
+        lane = self._lanes[one.lane]
+        for each in islice(lane.waiting, LOADED):
+            self._unload(each)
         self._failures += 1
         if wait:
             self._asked_until = max(self._asked_until, now + wait)
@@ -164,7 +183,7 @@ class Lanes:
             self._paused_until = max(self._paused_until, now + pause)
         delay = self._spread(min(FIRST_RETRY * GROWTH ** min(one.attempts - 1, 50), LAST_RETRY))
         self._count += 1
-        heapq.heappush(self._later, (now + delay, self._count, self._lanes[one.lane]))
+        heapq.heappush(self._later, (now + delay, self._count, lane))
 
     def _spread(self, seconds: float) -> float:
         return seconds * (0.5 + self._chance())

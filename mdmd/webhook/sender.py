@@ -158,7 +158,7 @@ class Sender:
         self._rest_read, self._history = False, "0"
 
     async def _read(self) -> None:
-        while self._lanes.loaded < LOADED and len(self._lanes) < HELD:
+        while self._has_room:
             if self._rest_read:
                 events = await self._deliveries.more(self.target.name, READ_AT_ONCE)
             else:
@@ -172,6 +172,10 @@ class Sender:
                 continue
             self._history = self._newest = events[-1].id
             self._take(events)
+
+    @property
+    def _has_room(self) -> bool:
+        return self._lanes.loaded < LOADED and len(self._lanes) < HELD
 
     def _take(self, events: list[Event]) -> None:
         wanted = [each for each in events if self.target.wants(each.topic)]
@@ -210,7 +214,7 @@ class Sender:
         self._wake = Deferred()
         self._wake.addTimeout(patience, self._reactor, onTimeoutCancel=lambda _, __: None)
         watch = None
-        if self._rest_read and self._lanes.loaded < LOADED:
+        if self._rest_read and self._has_room:
             watch = Deferred.fromCoroutine(self._watch(patience))
         try:
             await self._wake
