@@ -15,6 +15,7 @@ import plistlib
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sysconfig
 import tempfile
@@ -305,6 +306,8 @@ class DocumentCase(SynchronousTestCase):
             return self.stay(command)
         if command == "ssh -p 2222 localhost":
             return self.converse(step)
+        if " pushcert csr " in command:
+            (self.folder / "push.key").unlink()  # it does not take the place of another
         if "--resume" in command:
             self.cut_off(command.replace("--resume", "").replace("export", f"export {SECRET}"))
         for name in (".locked", ".installed"):  # newer than all that make looks at
@@ -326,7 +329,14 @@ class DocumentCase(SynchronousTestCase):
         self.obey()
         if command == "python3 -m venv /opt/mdmd":
             self.fill_venv()
+        if " pushcert csr " in command:
+            self.take_from_apple()
         return printed
+
+    def take_from_apple(self) -> None:
+        """What comes back for a request: here, one for a key of its own."""
+        self.assertIn("BEGIN CERTIFICATE REQUEST", (self.folder / "push.csr").read_text())
+        shutil.copy(self.folder / "push.pem", self.folder / "push.key")
 
     def stay(self, command: str) -> str:
         """A daemon that is started by hand takes the place of the one that runs."""
@@ -397,11 +407,24 @@ class DocumentCase(SynchronousTestCase):
                 continue
             verb, services = words[0], {each for each in words[1:] if each != "--now"}
             self.assertTrue(services and services <= SERVICES, words)
-            self.assertIn(verb, ("start", "stop", "restart", "enable"))
+            self.assertIn(verb, ("start", "stop", "restart", "enable", "reload"))
+            if verb == "reload":
+                self.reload()
             if "mdmd" in services and verb in ("stop", "restart"):
                 self.daemon.stop()
             if "mdmd" in services and verb in ("start", "restart"):
                 self.daemon.start()
+
+    def reload(self) -> None:
+        """What ExecReload= of the unit does; it has been done when the log says so."""
+        assert self.daemon.process is not None
+        seen = len(self.daemon.log.read_text())
+        self.daemon.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 30
+        while "reloaded: certificates" not in self.daemon.log.read_text()[seen:]:
+            self.assertLess(time.monotonic(), end)
+            self.assertIsNone(self.daemon.process.poll())
+            time.sleep(0.05)
 
     def run_document(self, name: str) -> list[str]:
         """Run all its blocks that can be; what each command printed."""

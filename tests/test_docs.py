@@ -24,7 +24,16 @@ from mdmd.cli.main import make_parser
 from mdmd.config import OPTIONS, parse
 from mdmd.flow import where
 from mdmd.mdm.catalogue.blueprint import read_blueprints
-from tests.docshelp import CHECKOUT, DOCUMENTS, Block, blocks, console, first_cells, words_in_code
+from tests.docshelp import (
+    CHECKOUT,
+    DOCUMENTS,
+    Block,
+    blocks,
+    console,
+    first_cells,
+    tokens,
+    words_in_code,
+)
 
 # What begins a line that somebody is to type.
 PROGRAMS = re.compile(
@@ -118,6 +127,17 @@ class BlockTests(SynchronousTestCase):
                     f"{block}: a block that no test tries; commands are ```console with a $",
                 )
                 getattr(self, f"try_{block.language}")(block)
+
+    def test_no_commands_in_html(self) -> None:
+        """Nothing is shown in the midst of a text in a way that no test looks at."""
+        for document in DOCUMENTS:
+            made = [
+                child.content
+                for each in tokens(document)
+                for child in each.children or ()
+                if child.type == "html_inline"
+            ]
+            self.assertEqual(made, [], f"{document}: write it between backticks")
 
     def test_kinds_of_blocks(self) -> None:
         """None is overlooked: with tildes, in a list, indented, without a name, in HTML."""
