@@ -34,6 +34,7 @@ from tests.docshelp import (
     tokens,
     words_in_code,
 )
+from tests.docsplay import INSTEAD
 
 # What begins a line that somebody is to type.
 PROGRAMS = re.compile(
@@ -49,6 +50,28 @@ OTHERS = {
     "--inserts": "pg_dump",
     "--kill-whom": "systemctl",
     "--strict": "pip-audit",
+}
+# Named in a text, and not run as they stand there; whatever else is named has to be run somewhere.
+NAMED = {
+    "age -d": "tests/test_age.py opens what mdmctl sealed with it",
+    "age -d -i key.pem": "tests/test_age.py",
+    "getcert add-scep-ca -N": "tests/test_scep_real.py runs it, with all that it needs",
+    "journalctl -u mdmd": "the journal is systemd's",
+    "make bench": "minutes of a quiet machine",
+    "make faults": "the same tests run for a shorter time",
+    "make fuzz": "downloads atheris; the same targets run with hypothesis",
+    "make test TESTS=tests/test_plist.py": "run with another test",
+    "mysqldump nanomdm": "what comes out of it is read by tests/test_moving.py",
+    "pg_dump nanomdm": "the same",
+    "pip install 'mdmd[import]'": "downloads the drivers of databases",
+    "pip install --require-hashes": "make does it for .venv",
+    "python -m mdmd.config": "MadeTests runs it",
+    "python -m mdmd.config markdown": "MadeTests runs it",
+    "systemctl kill": "what not to do",
+    "systemd-analyze security": "run with options",
+    "twistd mdmd": "how the server is called",
+    "twistd mdmd --check": "run with --config",
+    "twistd mdmd --config FILE --check": "run with a real file",
 }
 # What stands for something else in a command line.
 PLACES = {"VERB": "devices", "N": "1", "S": "1", "…": "X", "SHA256": "ab" * 32}
@@ -188,7 +211,9 @@ class BlockTests(SynchronousTestCase):
     def try_text(self, block: Block) -> None:
         """Nothing that is to be typed."""
         for line in block.text.splitlines():
-            self.assertIsNone(PROGRAMS.match(line.strip()), f"{block}: {line}")
+            told = f"{block}: {line}"
+            self.assertIsNone(PROGRAMS.match(line.strip()), told)
+            self.assertNotRegex(line, r"^\s*[$#%>] ", f"{told}: that is how a prompt looks")
 
     def test_expressions(self) -> None:
         """Those of docs/targets.md are expressions."""
@@ -215,6 +240,30 @@ class MentionTests(SynchronousTestCase):
                     option = re.split(r"[ =]", code)[0]
                     self.assertIn(option, self.lines.options | set(OTHERS), f"{document}: {code}")
         self.assertGreater(found, 80)
+
+    def test_other_command_lines(self) -> None:
+        """Each that is no mdmctl's is run in some block, or it is listed why not."""
+        typed = {
+            part.strip()
+            for name in DOCUMENTS
+            for block in console(name)
+            for step in block.steps
+            for part in (step.command, *re.split(r"&&|\\|\\|", step.command))
+        }
+        found = set()
+        for document in DOCUMENTS:
+            for code in words_in_code(document):
+                line = code.removeprefix("$ ")
+                match = PROGRAMS.match(line)
+                if match and match[4] != "mdmctl" and " " in line:
+                    found.add(line)
+                    known = (
+                        line in NAMED
+                        or line in typed
+                        or line in {instead for instead, _ in INSTEAD.values()}
+                    )
+                    self.assertTrue(known, f"{document}: {code}")
+        self.assertLessEqual(set(NAMED), found)
 
     def test_trouble_is_seen(self) -> None:
         """What is no verb, no option, or no choice is."""

@@ -1,5 +1,6 @@
 """Every command in README.md and docs/ does what the text says, and prints what is shown."""
 
+import inspect
 import json
 import re
 import shutil
@@ -35,7 +36,9 @@ class ListTests(SynchronousTestCase):
         """Each that has something to run has a test."""
         for document in DOCUMENTS:
             if console(document):
-                self.assertTrue(hasattr(DocumentTests, test_of(document)), test_of(document))
+                test = getattr(DocumentTests, test_of(document), None)
+                self.assertIsNotNone(test, test_of(document))
+                self.assertIn(f'run_document("{document}")', inspect.getsource(test))  # type: ignore[arg-type]
 
 
 class HarmTests(SynchronousTestCase):
