@@ -10,5 +10,9 @@ if not entry then
 end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[11], '*', 'event', ARGV[8], 'reason', ARGV[9],
   'attempts', ARGV[10], 'at', ARGV[1], unpack(entry[2]))
+for n = 1, #entry[2], 2 do
+  -- One that tells of a dead letter would go on for ever, as the next that is never taken.
+  if entry[2][n] == 'topic' and entry[2][n + 1] == 'mdmd.DeadLetter' then return 1 end
+end
 event('mdmd.DeadLetter', '', '', 'target', ARGV[7], 'event', ARGV[8], 'reason', ARGV[9])
 return 1
