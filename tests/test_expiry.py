@@ -177,3 +177,17 @@ class Counting(SynchronousTestCase):
                 ("t", "retry", ""): 1,
             },
         )
+
+    def test_topics(self) -> None:
+        """Devices name their topics; those that no certificate is for share a name in the end."""
+        counts = PushCounts()
+        for number in range(500):
+            counts.add(f"made-up-{number}", PushOutcome(Decision.ALARM))
+        counts.add("made-up-0", PushOutcome(Decision.ALARM))
+        counts.add("made-up-499", PushOutcome(Decision.ALARM))
+        for outcome in (PushOutcome(Decision.DELIVERED, 200), PushOutcome(Decision.RETRY)):
+            counts.add("ours", outcome)
+        self.assertEqual(len({topic for topic, *_ in counts.outcomes}), 102)
+        self.assertEqual(counts.outcomes["made-up-0", "alarm", ""], 2)
+        self.assertEqual(counts.outcomes["other", "alarm", ""], 401)
+        self.assertEqual(counts.outcomes["ours", "delivered", ""], 1)

@@ -99,6 +99,15 @@ class MetricsTests(SynchronousTestCase):
             name = f'mdmd_webhook_deliveries_total{{name="h",outcome="{outcome}"}}'
             self.assertEqual(found[name], count)
 
+    def test_topics_without_end(self) -> None:
+        """Devices name their topics: those that few are on share a label."""
+        self.seen = Seen(enrolled={f"made-up-{n}": 1 for n in range(500)} | {"ours": 9000})
+        found = self.read()
+        told = {name: value for name, value in found.items() if "mdmd_enrollments{" in name}
+        self.assertEqual(len(told), 101)
+        self.assertEqual(told['mdmd_enrollments{topic="ours"}'], 9000)
+        self.assertEqual(told['mdmd_enrollments{topic="other"}'], 401)
+
     def test_store_away(self) -> None:
         """Numbers of a store that is away are not there, rather than old."""
         self.seen = None

@@ -3,6 +3,7 @@
 from mdmd.errors import BadMessage, NotEnrolled, WrongIdentity
 from mdmd.interfaces.identity import Identity
 from mdmd.mdm.enrollment import EnrollmentType
+from mdmd.store import keys
 from mdmd.store.enrollments import SUPERSEDE_AT_ONCE
 from tests.storecase import MS, TOPIC, StoreCase, certificate, udid
 from tests.storehelp import REDIS
@@ -111,6 +112,18 @@ class EnrollmentTests(StoreCase):
             (await mac.queue(), await mac.results()), ([("A", "waiting")], [("R", "orphan")])
         )
         self.assertEqual(dict(await self.store.certificates.enrolled()), {})
+
+    async def test_topics_that_nobody_is_on(self) -> None:
+        """A device may name a new topic with each TokenUpdate: the store keeps the last."""
+        mac = await self.enrolled()
+        for number in range(3):
+            await mac.token_update(topic=f"{TOPIC}{number}")
+        self.assertEqual(await self.link.call("HKEYS", keys.TOPICS), [f"{TOPIC}2".encode()])
+        await mac.authenticate()
+        self.assertEqual(await self.link.call("HKEYS", keys.TOPICS), [])
+        await mac.token_update()
+        await mac.check_out()
+        self.assertEqual(await self.link.call("HKEYS", keys.TOPICS), [])
 
     async def test_check_out_of_a_user(self) -> None:
         """Only the channel is disabled."""

@@ -23,6 +23,7 @@ from mdmd.mdm.catalogue.load import names
 
 _REQUEST = "mdmd.web.respond"  # where the one line of each request is logged
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_MOST_TOPICS = 100
 _LAG_EVERY = 1.0  # seconds
 _STORE_EVERY = 5.0
 
@@ -177,8 +178,7 @@ def _of_store(seen: Seen) -> Iterator[Metric]:
     )
     yield _gauge("mdmd_work", "Enrollments with commands to fetch.", [], {(): seen.with_work})
     yield _gauge(
-        *("mdmd_enrollments", "Enabled enrollments.", ["topic"]),
-        {(topic,): count for topic, count in seen.enrolled.items()},
+        *("mdmd_enrollments", "Enabled enrollments.", ["topic"]), _most_enrolled(seen.enrolled)
     )
     yield _gauge(
         *("mdmd_certificate_end_seconds", "When a certificate ends (epoch).", ["kind", "name"]),
@@ -196,6 +196,14 @@ def _of_store(seen: Seen) -> Iterator[Metric]:
         *("mdmd_webhook_dead", "Events that a webhook never took.", ["name"]),
         {(name,): dead for name, (_, dead) in seen.webhooks.items()},
     )
+
+
+def _most_enrolled(enrolled: Mapping[str, int]) -> "Values":
+    """Tell the topics with most enrollments apart; devices name theirs, and may name any."""
+    by_number = sorted(enrolled.items(), key=lambda each: -each[1])
+    values: dict[tuple[str], float] = {(topic,): count for topic, count in by_number[:_MOST_TOPICS]}
+    rest = sum(count for _, count in by_number[_MOST_TOPICS:])
+    return {**values, ("other",): rest} if rest else values
 
 
 Values = Mapping[Any, float]

@@ -47,7 +47,9 @@ end
 
 local function disable(key, name)
   local old = redis.call('HMGET', key, 'enabled', 'topic')
-  if old[1] == '1' and old[2] then redis.call('HINCRBY', topics, old[2], -1) end
+  if old[1] == '1' and old[2] then
+    if redis.call('HINCRBY', topics, old[2], -1) < 1 then redis.call('HDEL', topics, old[2]) end
+  end
   redis.call('HSET', key, 'enabled', 0, 'tally', 0, 'generation', generation)
   redis.call('HDEL', key, 'dropped', 'first_push', 'step')
   redis.call('ZREM', work, name)

@@ -9,7 +9,7 @@ if refused then return refused end
 local function disable(key, name)
   local old = redis.call('HMGET', key, 'enabled', 'topic')
   if old[1] ~= '1' then return end
-  redis.call('HINCRBY', topics, old[2], -1)
+  if redis.call('HINCRBY', topics, old[2], -1) < 1 then redis.call('HDEL', topics, old[2]) end
   redis.call('HSET', key, 'enabled', 0)
   redis.call('ZREM', work, name)
 end

@@ -14,7 +14,9 @@ if refused then return refused end
 
 local old = redis.call('HMGET', record, 'enabled', 'topic', 'generation')
 if old[1] ~= '1' or old[2] ~= topic then
-  if old[1] == '1' then redis.call('HINCRBY', topics, old[2], -1) end
+  if old[1] == '1' then
+    if redis.call('HINCRBY', topics, old[2], -1) < 1 then redis.call('HDEL', topics, old[2]) end
+  end
   redis.call('HINCRBY', topics, topic, 1)
 end
 redis.call('HSET', record, 'enabled', 1, 'type', kind, 'topic', topic, 'seen', ARGV[1],
