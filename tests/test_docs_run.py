@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemonhelp import TOPIC, RunningDaemon
@@ -20,6 +21,10 @@ IMPORTS = """
 from mdmd.ops.method import Caller, Subject, Wire, method
 from mdmd.ops.operators import Role
 """
+
+
+# A whole document is many programs, one after the other: minutes where others are at work, too.
+pytestmark = pytest.mark.timeout(600)
 
 
 class ListTests(SynchronousTestCase):
