@@ -46,6 +46,8 @@ NOT_RUN = {
     "/tmp/audit/bin/pip-audit": "asks a server on the internet",
     "python3 -m venv /tmp/audit": "downloads pip-audit",
 }
+# What make hands down of its command line, as of: make test VENV=.venv-313
+OF_MAKE = frozenset(("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "VENV", "PYTHON", "TESTS", "ARGS"))
 # What is run in the place of a command, and why.
 INSTEAD = {
     "make demo": ("make demo ARGS=--once", "it stays until Ctrl-C"),
@@ -284,7 +286,7 @@ class DocumentCase(SynchronousTestCase):
         state = self.daemon.state
         daemon = self.other if self.other and command.startswith("mdmctl import") else self.daemon
         return {
-            **os.environ,
+            **{name: text for name, text in os.environ.items() if name not in OF_MAKE},
             # Neither caches of whoever runs the tests, nor what they have set, are touched.
             "HOME": str(self.folder / "home"),
             "XDG_CACHE_HOME": str(self.folder / "home" / ".cache"),
