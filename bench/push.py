@@ -25,7 +25,7 @@ from bench.stage import LOAD_CORE, SERVER_CORE, on_core
 from mdmd.apns.client import PushService
 from mdmd.interfaces.push import Decision, Notification
 from tests.peerhelp import NGHTTPD, NODE, Authority, NodeApns, Program, listening, service
-from tests.test_push_real import free_port
+from tests.storehelp import free_port
 
 reactor: Any = installed_reactor
 TOPIC = "com.apple.mgmt.External.bench"

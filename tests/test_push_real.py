@@ -1,7 +1,6 @@
 """The push service against programs that nobody here wrote, over TLS: node's http2 and nghttpd."""
 
 import shutil
-import socket
 import sys
 import tempfile
 from collections import Counter
@@ -30,6 +29,7 @@ from tests.peerhelp import (
     reactor,
     service,
 )
+from tests.storehelp import free_port
 from tests.test_conversation import MAGIC, TOPIC
 
 TINYPROXY = shutil.which("tinyproxy")
@@ -39,13 +39,6 @@ PUSHES = 10_000
 def notification(number: int, topic: str = TOPIC, mark: str = "0000") -> Notification:
     """Make one; ``mark`` is what the stand-in answers by."""
     return Notification(topic, bytes.fromhex(mark) + number.to_bytes(30, "big"), MAGIC)
-
-
-def free_port() -> int:
-    """Find a port for a program that can't choose one itself."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Case(TestCase):

@@ -6,12 +6,13 @@ far away: devices, and Apple's push service.
 import argparse
 import json
 import os
+import random
 import shutil
 import socket
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -290,15 +291,15 @@ def _async(story: Any) -> "Deferred[Any]":
 
 
 def _free_ports(count: int) -> list[int]:
-    """Say ports that were free a moment ago."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Say ports that were free a moment ago, and that no connection gets before the daemon has."""
+    found: list[int] = []
+    while len(found) < count:
+        # Linux gives connections those from 32,768 on.
+        port = random.randrange(10_000, 32_000)  # noqa: S311  (nobody is to be kept from it)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            found += [port] if port not in found else []
+    return found
 
 
 def _short_folder() -> str | None:
