@@ -411,7 +411,7 @@ class DaemonsTests(HookCase):
         self.assertEqual(sorted(await self.got(2)), ["U-1", "U-2"])
         await self.drained(hooks)
         (letter,) = await hooks.dead("t", "0", 9)
-        self.assertTrue(letter.damaged)
+        self.assertTrue(letter.event.damaged)
         self.assertEqual(await self.store.moving.dead_letters("t", "", 9), ([], ""))
         again = await hooks.resend("t", 9)
         self.assertEqual((again.taken, again.failed), (0, 1))

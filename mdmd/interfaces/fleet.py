@@ -185,7 +185,7 @@ class IFleet(Protocol):
         """
         Read events after the given stream id, oldest first.
 
-        :param messages: with what devices sent; without, none that is damaged is in the way.
+        :param messages: with what devices sent; one that can't be read is told as damaged.
         """
 
     async def newest_event(self) -> str:
@@ -201,3 +201,4 @@ class Event:
     enrollment: str  # "" when it is about none
     facts: dict[str, str]  # clear text: status, command_uuid, tally, reason...
     raw: bytes = attrs.field(repr=False)  # the message's plist, unsealed; may be b""
+    damaged: bool = False  # it has a message, which can't be read

@@ -7,6 +7,9 @@ import attrs
 
 from mdmd.interfaces.fleet import Event
 
+# Why an event goes nowhere whose message is damaged.
+UNREADABLE = "its message in the store can't be read"
+
 
 @attrs.frozen
 class DeadLetter:
@@ -17,7 +20,6 @@ class DeadLetter:
     reason: str
     attempts: int
     at: int  # when it was given up
-    damaged: bool = False  # its message can't be read
 
 
 @attrs.frozen

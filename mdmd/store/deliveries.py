@@ -6,9 +6,9 @@ from typing import Any
 import attrs
 from twisted.logger import Logger
 
-from mdmd.errors import BadRequest, NotHere, StoreCorrupt
+from mdmd.errors import BadRequest, NotHere
 from mdmd.interfaces.fleet import Event
-from mdmd.interfaces.webhooks import DeadLetter, DeliveryState
+from mdmd.interfaces.webhooks import UNREADABLE, DeadLetter, DeliveryState
 from mdmd.store import keys
 from mdmd.store.events import Events
 from mdmd.store.link import ScriptError
@@ -94,17 +94,11 @@ class Deliveries:
     async def _readable(self, target: str, entries: Any) -> list[Event]:
         """Read entries; one whose message is damaged will never be sent, and holds nobody up."""
         found = []
-        for at, fields in entries:
-            try:
-                found.append(self._events.event(at, fields))
-            except StoreCorrupt as error:
-                log.error(
-                    "webhook {name}: event {id} can't be sent: {why}",
-                    name=target,
-                    id=at.decode(),
-                    why=str(error),
-                )
-                await self.bury(target, at.decode(), str(error), 0)
+        for event in (self._events.event(at, fields) for at, fields in entries):
+            if event.damaged:
+                await self.bury(target, event.id, UNREADABLE, 0)
+            else:
+                found.append(event)
         return found
 
     async def lost(self, target: str, events: int) -> None:
@@ -136,11 +130,7 @@ class Deliveries:
     def _letter(self, at: bytes, fields: list[bytes]) -> DeadLetter:
         id, reason, attempts, when = fields[1:8:2]  # bury.lua puts them before the event's own
         words = reason.decode("utf-8", "replace"), int(attempts), int(when)
-        try:
-            return DeadLetter(at.decode(), self._events.event(id, fields[8:]), *words)
-        except StoreCorrupt:
-            event = self._events.event(id, fields[8:], lambda *_: False)
-            return DeadLetter(at.decode(), event, *words, damaged=True)
+        return DeadLetter(at.decode(), self._events.event(id, fields[8:]), *words)
 
     async def exhume(self, target: str, id: str) -> None:
         """Forget a dead letter, because the target has it now."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import attrs
 from twisted.logger import Logger
 
-from mdmd.errors import StoreCorrupt
+from mdmd.errors import BadMessage, StoreCorrupt
 from mdmd.interfaces.fleet import Event
 from mdmd.mdm.enrollment import EnrollmentID
 from mdmd.store import keys
@@ -67,23 +67,22 @@ class Events:
         """
         Read one entry of the stream, with its message if that is wanted.
 
-        :raises StoreCorrupt: the message can't be read, and whoever asks wants all.
+        One whose message can't be read is told as damaged: nobody who follows the stream is
+        held up by it.
         """
         it = dict(zip(fields[::2], fields[1::2], strict=True))
         topic, who, raw = it.pop(b"topic"), it.pop(b"id").decode(), it.pop(b"raw")
         facts = {name.decode(): value.decode("utf-8", "replace") for name, value in it.items()}
-        if raw and wants is not None and not wants(topic.decode(), facts):
-            raw = b""
-        if raw:
-            raw = self._message(who, raw, wants is not None)
-        return Event(at.decode(), topic.decode(), who, facts, raw)
+        wanted = raw if wants is None or wants(topic.decode(), facts) else b""
+        message = self._message(at, who, wanted)
+        return Event(at.decode(), topic.decode(), who, facts, message or b"", message is None)
 
-    def _message(self, who: str, sealed: bytes, goes_on: bool) -> bytes:
-        """Open a message; one that can't be read must not stop who follows the stream."""
+    def _message(self, at: bytes, who: str, sealed: bytes) -> bytes | None:
+        if not sealed:
+            return b""
         try:
             return self._tools.payloads.unseal(sealed, keys.payload_place(EnrollmentID.parse(who)))
-        except StoreCorrupt:
-            if not goes_on:
-                raise
-            log.error("the message of an event of {enrollment} can't be read", enrollment=who)
-            return b""
+        except (StoreCorrupt, BadMessage) as error:
+            words = "the message of event {event} of {enrollment} can't be read: {why}"
+            log.error(words, event=at.decode(), enrollment=who, why=str(error))
+            return None

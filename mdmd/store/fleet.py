@@ -266,7 +266,7 @@ class Fleet:
         """
         Read events after the given stream id, oldest first.
 
-        :param messages: with what devices sent; without, none that is damaged is in the way.
+        :param messages: with what devices sent; one that can't be read is told as damaged.
         """
         return await self._events.read(after, limit, None if messages else _nothing)
 

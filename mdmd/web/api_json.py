@@ -92,4 +92,6 @@ def event(one: Event, raw: bool) -> Json:
     }
     if raw:
         told["raw_payload"] = base64.b64encode(one.raw).decode()
+    if one.damaged:
+        told["damaged"] = True
     return told

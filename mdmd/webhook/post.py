@@ -15,6 +15,7 @@ from twisted.web.http import stringToDatetime
 from twisted.web.iweb import IAgent
 
 from mdmd.interfaces.fleet import Event
+from mdmd.interfaces.webhooks import UNREADABLE
 from mdmd.webhook.message import message, signature
 from mdmd.webhook.road import make_agent
 from mdmd.webhook.target import Target
@@ -73,6 +74,8 @@ class Post:
 
     async def deliver(self, event: Event) -> Outcome:
         """Post one event; whatever goes wrong is an outcome."""
+        if event.damaged:
+            return Outcome(UNREADABLE, hopeless=True)
         try:
             body = message(event)
         except Exception:  # of all that was ever written to the stream

@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mdmd.errors import NotHere, StoreCorrupt, StoreUnavailable
+from mdmd.errors import NotHere, StoreUnavailable
 from mdmd.interfaces.fleet import Event
 from mdmd.interfaces.webhooks import IDeliveries, IFeed
 from mdmd.webhook.lanes import Lanes, Waiting, before
@@ -255,7 +255,7 @@ class Sender:
         if event is None:
             try:
                 event = await self._deliveries.again(one.id)
-            except (StoreUnavailable, StoreCorrupt) as error:
+            except StoreUnavailable as error:
                 return Outcome(str(error))
             if event is None:
                 return None

@@ -7,11 +7,9 @@ from urllib.parse import urlsplit
 from mdmd.errors import NotHere
 from mdmd.interfaces.fleet import Event
 from mdmd.interfaces.webhooks import DeadLetter, IDeliveries, IFeed, Resent, WebhookStanding
-from mdmd.webhook.post import Outcome, Post
+from mdmd.webhook.post import Post
 from mdmd.webhook.sender import Sender
 from mdmd.webhook.target import Target
-
-_DAMAGED = "its message in the store can't be read"
 
 
 class Webhooks:
@@ -99,9 +97,7 @@ class Webhooks:
         sender = self._sender(name)
         taken, failed, trouble = 0, 0, ""
         for letter in await self._deliveries.dead(name, "0", limit):
-            outcome = (
-                Outcome(_DAMAGED) if letter.damaged else await sender.post.deliver(letter.event)
-            )
+            outcome = await sender.post.deliver(letter.event)
             if outcome.taken:
                 await self._deliveries.exhume(name, letter.id)
                 taken += 1

@@ -2,7 +2,7 @@
 
 from twisted.spread import pb
 
-from mdmd.errors import Conflict, StoreCorrupt
+from mdmd.errors import Conflict
 from mdmd.ops import records
 from mdmd.ops.desk import Desk
 from mdmd.ops.method import Caller, Subject, Wire, method
@@ -27,11 +27,7 @@ class Events(Subject):
     @method(Role.VIEWER)
     async def page(self, caller: Caller, after: str = "0", limit: int = PAGE) -> Wire:
         """Read up to ``limit`` events after the event id ``after``, oldest first."""
-        where, most = stream_id(after), page_size(limit)
-        try:
-            found = await self.desk.fleet.events(where, most)
-        except StoreCorrupt:  # then without their sizes
-            found = await self.desk.fleet.events(where, most, messages=False)
+        found = await self.desk.fleet.events(stream_id(after), page_size(limit))
         return [records.event(each, raw=False) for each in found]
 
     @method(Role.ADMIN, audit=("after", "limit"))
