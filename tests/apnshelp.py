@@ -24,8 +24,9 @@ class Certificates:
 
     def __init__(self, *topics: str) -> None:
         self.held: dict[str, tuple[int, bytes, bytes, int]] = {}
-        self.looks = 0
+        self.looks = self.reads = 0
         self.away = False
+        self.slow: Deferred[None] | None = None  # what a read waits for
         for topic in topics:
             self.renew(topic)
 
@@ -41,6 +42,9 @@ class Certificates:
 
     async def get(self, topic: str) -> tuple[int, bytes, bytes] | None:
         self._ask()
+        self.reads += 1
+        if self.slow is not None:
+            await self.slow
         return self.held[topic][:3] if topic in self.held else None
 
     async def versions(self) -> Mapping[str, tuple[int, int]]:

@@ -44,6 +44,27 @@ class Sending(Case):
         self.assertEqual((len(outcomes), self.apns.dials), (50, 1))
         self.assertTrue(all(each.apns_id for each in outcomes))
 
+    def test_one_certificate(self) -> None:
+        """However many pushes come first, its key is read once, which takes long."""
+        self.begin()
+        self.apns.certificates.slow = Deferred()
+        outcomes = self.push(50)
+        self.apns.certificates.slow.callback(None)
+        self.apns.answer_all()
+        self.assertEqual(self.decisions(outcomes), {Decision.DELIVERED})
+        self.assertEqual((len(outcomes), self.apns.certificates.reads), (50, 1))
+
+    def test_one_bad_certificate(self) -> None:
+        """So it is with one that is of no use, and all hear why."""
+        self.begin()
+        version, certificate, _, not_after = self.apns.certificates.held[TOPIC]
+        self.apns.certificates.held[TOPIC] = version, certificate, b"no key", not_after
+        self.apns.certificates.slow = Deferred()
+        outcomes = self.push(50)
+        self.apns.certificates.slow.callback(None)
+        self.assertEqual(self.decisions(outcomes), {Decision.ALARM})
+        self.assertEqual((len(outcomes), self.apns.certificates.reads), (50, 1))
+
     def test_expiration(self) -> None:
         """A notification without an expiration gets the configured week."""
         self.begin()
@@ -444,6 +465,17 @@ class Stopping(Case):
         self.successResultOf(stopped)
         self.assertEqual(self.decisions(outcomes), {Decision.RETRY})
         self.assertEqual(len(outcomes), 3)
+
+    def test_while_the_certificate_is_read(self) -> None:
+        """A push that comes too late for its connection makes none after the end."""
+        self.begin()
+        self.apns.certificates.slow = Deferred()
+        outcomes = self.push(2)
+        told(self.apns.service.stop())
+        self.apns.certificates.slow.callback(None)
+        self.apns.carry()
+        self.assertEqual(self.decisions(outcomes), {Decision.RETRY})
+        self.assertEqual((len(outcomes), self.apns.dials), (2, 0))
 
     def test_never_used(self) -> None:
         """A service without a push ends at once."""

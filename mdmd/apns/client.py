@@ -31,6 +31,9 @@ TICK = 0.5  # seconds
 _MOST_UNUSABLE = 100  # topics without a usable certificate that are told apart
 STOP_PATIENCE = 5.0  # seconds that stop() waits for answers
 
+_STOPPING = PushOutcome(Decision.RETRY, reason="the daemon is stopping")
+_UNREAD = PushOutcome(Decision.RETRY, reason="the push certificate was not read")
+
 
 @attrs.frozen
 class Settings:
@@ -83,6 +86,8 @@ class PushService:
             settings.proxy,
         )
         self._lines: dict[str, Line] = {}
+        # By topic, who waits for the line that is being made.
+        self._making: dict[str, list[Deferred[Line | PushOutcome]]] = {}
         self._unusable: dict[str, str] = {}  # why there is no line, by topic
         self._refused: dict[str, int] = {}  # versions that can't be used, by topic
         self._versions: Mapping[str, tuple[int, int]] = {}
@@ -114,7 +119,7 @@ class PushService:
             return PushOutcome(Decision.GIVE_UP, reason=why)
         if self._clock.seconds() - self._checked_at >= CHECK_EVERY:
             await self._check()
-        line = self._lines.get(notification.topic) or await self._new_line(notification.topic)
+        line = self._lines.get(notification.topic) or await self._shared_line(notification.topic)
         if isinstance(line, PushOutcome):
             return line
         return await line.push(self._with_expiration(notification))
@@ -133,10 +138,6 @@ class PushService:
         topics = ", ".join(each.topic for each in lines) or "nothing was pushed yet"
         return f"<pushes of {topics}: {', '.join(words)}>"
 
-    def expiries(self) -> Mapping[str, int]:
-        """Say when each topic's certificate ends, epoch seconds, as of the last look."""
-        return {topic: not_after for topic, (_, not_after) in self._versions.items()}
-
     # -- inside -------------------------------------------------------------------
 
     def _with_expiration(self, notification: Notification) -> Notification:
@@ -147,9 +148,23 @@ class PushService:
             notification.topic, notification.token, notification.push_magic, expiration
         )
 
+    async def _shared_line(self, topic: str) -> Line | PushOutcome:
+        """Make a topic's line, once for all who ask meanwhile: to read an RSA key takes long."""
+        if (waiting := self._making.get(topic)) is not None:
+            done: Deferred[Line | PushOutcome] = Deferred()
+            waiting.append(done)
+            return await done
+        waiting = self._making[topic] = []
+        made: Line | PushOutcome = _UNREAD
+        try:
+            made = await self._new_line(topic)
+        finally:
+            del self._making[topic]
+            for each in waiting:
+                each.callback(made)
+        return made
+
     async def _new_line(self, topic: str) -> Line | PushOutcome:
-        if self._stopping:
-            return PushOutcome(Decision.RETRY, reason="the daemon is stopping")
         if topic not in self._versions:
             return self._complain(topic, f"no push certificate for {topic} is installed")
         line = Line(
@@ -170,8 +185,10 @@ class PushService:
             return self._complain(topic, f"the push certificate of {topic} is of no use: {error}")
         if self._unusable.pop(topic, None):
             self._alarmed(topic, "")
-        # Another push may have been faster.
-        return self._lines.setdefault(topic, line)
+        if self._stopping:
+            return _STOPPING
+        self._lines[topic] = line
+        return line
 
     def _complain(self, topic: str, reason: str) -> PushOutcome:
         """Say once what somebody has to mend."""
