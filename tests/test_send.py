@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from mdmd.cli.known import lines_of
-from mdmd.errors import BadRequest, NotHere
+from mdmd.errors import BadRequest, Conflict, NotHere
 from mdmd.flow.enqueue import Enqueuer, Fault
 from mdmd.flow.pins import Pins
 from mdmd.flow.send import How, Sender
@@ -381,6 +381,20 @@ class DamagedTests(SendCase):
         self.assertEqual(await self.waiting(self.device(1)), [])
         for number in (0, 2, 3, 4):
             self.assertEqual(len(await self.store.inventory.pins(EnrollmentID(udid(number)))), 1)
+
+    async def test_no_pin_of_a_lock_that_never_went(self) -> None:
+        """Neither where the queue is damaged, nor where the CommandUUID was another lock's."""
+        ids = await self.fleet()
+        await self.damage(2, names.queue)
+        pins = Pins(self.store.inventory, self.store.tools.now)
+        enqueuer = Enqueuer(self.store.fleet, QuietWaker(), pins)
+        reply = await enqueuer.enqueue(build_command("DeviceLock", {"PIN": "111111"}, "L"), ids[:3])
+        self.assertEqual(reply.status[ids[2]].command_error, Fault.UNREADABLE)
+        other = build_command("DeviceLock", {"PIN": "222222"}, "L")
+        with self.assertRaises(Conflict):
+            await enqueuer.enqueue(other, ids[3:])
+        kept = [await self.store.inventory.pins(EnrollmentID(each)) for each in ids]
+        self.assertEqual([[pin.pin for pin in each] for each in kept], [["111111"]] * 2 + [[]] * 3)
 
     async def test_a_list_and_an_expression_go_on(self) -> None:
         """It is listed as damaged; an expression looks at all the others."""

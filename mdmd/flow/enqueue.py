@@ -9,8 +9,8 @@ from enum import StrEnum
 
 import attrs
 
-from mdmd.errors import BadMessage, BadRequest
-from mdmd.flow.pins import Kept, Pins
+from mdmd.errors import BadMessage, BadRequest, Conflict
+from mdmd.flow.pins import Kept, Pins, pin_of
 from mdmd.interfaces.fleet import Enqueued, IFleet, Policy, Priority
 from mdmd.interfaces.push import STORE_AWAY, Decision, IWaker, NoPush, PushOutcome
 from mdmd.mdm.answers.decode import LIMITS, is_partial
@@ -136,24 +136,36 @@ class Enqueuer:
         awake: dict[str, EnrollmentID],
     ) -> None:
         """Queue on a part of all targets; write down what became of each, and whom to push to."""
-        kept = Kept()
-        if self._pins is not None:
-            kept = await self._pins.keep(command, list(targets.values()))
+        kept = await self._keep_pin(command, list(targets.values()))
         if kept.failed:
             unkept = [typed for typed, one in targets.items() if one in kept.failed]
             status |= dict.fromkeys(unkept, _REPLIES[Enqueued.UNREADABLE])
             targets = {typed: one for typed, one in targets.items() if one not in kept.failed}
         outcomes = await self._fleet.enqueue(command, list(targets.values()), policy)
-        pending = set()
+        without = set()
         for (typed, target), outcome in zip(targets.items(), outcomes, strict=True):
             status[typed] = _REPLIES[outcome]
             if outcome is Enqueued.QUEUED:
                 awake[typed] = target
             elif outcome is Enqueued.PENDING:
                 status[typed] = TargetReply(command_error=Fault.PENDING.format(policy.kind))
-                pending.add(target)
+            if outcome in (Enqueued.PENDING, Enqueued.UNREADABLE):
+                without.add(target)
         if self._pins is not None:
-            await self._pins.forget(command, kept.new & pending)
+            await self._pins.forget(command, kept.new & without)
+
+    async def _keep_pin(self, command: Command, targets: Sequence[EnrollmentID]) -> Kept:
+        """
+        Keep the PIN of a command, if there is one, for those that are to get it.
+
+        :raises Conflict: the CommandUUID is known with another body, and perhaps another PIN.
+        """
+        if self._pins is None or not pin_of(command):
+            return Kept()
+        known = await self._fleet.command(command.uuid)
+        if known is not None and known.raw != command.raw:
+            raise Conflict("this CommandUUID is known with another body")
+        return await self._pins.keep(command, targets)
 
     async def push(self, ids: Sequence[str]) -> Reply:
         """

@@ -32,7 +32,7 @@ class Pins:
 
     async def keep(self, command: Command, targets: Sequence[EnrollmentID]) -> Kept:
         """Keep the PIN of a command for each device that is to get it, if there is one."""
-        pin = _pin(command)
+        pin = pin_of(command)
         if not pin:
             return Kept()
         kept = Pin(command.uuid, command.request_type, pin, self._now())
@@ -51,7 +51,8 @@ class Pins:
             await self._inventory.forget_pin(one, command.uuid)
 
 
-def _pin(command: Command) -> str:
+def pin_of(command: Command) -> str:
+    """Read the PIN that a command carries, "" if it carries none."""
     found = entry(command.request_type)
     if found is None or "PIN" not in found.secrets:
         return ""
