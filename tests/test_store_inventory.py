@@ -33,9 +33,11 @@ class InventoryTests(StoreCase):
         for start in range(0, 1200, 300):
             fields = {f"N{n}": n for n in range(start, start + 300)}
             await self.store.inventory.learn(mac.enrollment, fields, MS)
-        await self.store.inventory.learn(mac.enrollment, {"N0": "new", "More": 1}, MS)
+        fields = {"N0": "new", "More": 1, "N1": "new"}
+        self.assertEqual(await self.store.inventory.learn(mac.enrollment, fields, MS), ["N0", "N1"])
         told = await self.told(mac)
-        self.assertEqual((len(told), told["N0"], "More" in told), (1000, "new", False))
+        self.assertEqual((len(told), told["N0"], told["N1"]), (1000, "new", "new"))
+        self.assertNotIn("More", told)
 
     async def test_history(self) -> None:
         """Changes of small values, newest first, bounded; a large list has none."""

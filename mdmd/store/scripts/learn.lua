@@ -10,10 +10,10 @@ if redis.call('EXISTS', record) == 0 then return changed end
 for at = 11, #ARGV, 3 do
   local field, value, text = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local old = redis.call('HGET', inventory, field)
-  if not old and redis.call('HLEN', inventory) >= MOST then break end
+  local fits = old or redis.call('HLEN', inventory) < MOST
   old = old or '0 '
   local space = string.find(old, ' ', 1, true)
-  if tonumber(string.sub(old, 1, space - 1)) <= told then
+  if fits and tonumber(string.sub(old, 1, space - 1)) <= told then
     if string.sub(old, space + 1) ~= value then
       changed[#changed + 1] = field
       if #value <= tonumber(ARGV[10]) and string.sub(value, 1, 1) == 'j' then
