@@ -45,7 +45,7 @@ class Sending(Case):
         self.assertTrue(all(each.apns_id for each in outcomes))
 
     def test_one_certificate(self) -> None:
-        """However many pushes come first, its key is read once, which takes long."""
+        """However many pushes come first, the key is read once: that takes long."""
         self.begin()
         self.apns.certificates.slow = Deferred()
         outcomes = self.push(50)
