@@ -1,8 +1,11 @@
 """What operators read and do, on a real Valkey."""
 
+from datetime import UTC, datetime
+
 from twisted.internet.defer import Deferred, gatherResults
 
 from mdmd.errors import Conflict, NotHere, StoreCorrupt, StoreUnavailable
+from mdmd.flow.targets import Targets
 from mdmd.interfaces.fleet import Enqueued, Policy
 from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
@@ -10,7 +13,7 @@ from mdmd.pki.sealing import Sealer
 from mdmd.store import keys
 from mdmd.store.fleet import ENQUEUE_AT_ONCE, LIST_AT_ONCE
 from mdmd.store.store import Settings, Store
-from tests.storecase import MS, SEALER, TOPIC, StoreCase, command, udid
+from tests.storecase import BEGIN, MS, SEALER, TOPIC, StoreCase, command, udid
 
 
 class GoingLink:
@@ -150,6 +153,21 @@ class ReadTests(StoreCase):
             seen += [str(each.enrollment) for each in page]
             after = seen[-1]
         self.assertEqual(seen, [udid(n) for n in range(7)])
+
+    async def test_paging_past_a_lost_record(self) -> None:
+        """It is listed as damaged: who reads page by page goes on to the end."""
+        for n in range(7):
+            await self.enrolled(n)
+        await self.store.link.call("DEL", keys.record(EnrollmentID(udid(1))))
+        first = await self.store.fleet.enrollments("", 3)
+        self.assertEqual([each.unreadable for each in first], [False, True, False])
+        targets = Targets(self.store.fleet, self.store.inventory, self.store.groups)
+        now, found, after = datetime.fromtimestamp(BEGIN, UTC), list[str](), ""
+        for _ in range(3):
+            page = await targets.page("", now, after, 3)
+            found, after = found + [str(each.enrollment) for each in page.records], page.after
+        self.assertEqual(found, [udid(n) for n in (0, 2, 3, 4, 5, 6)])
+        self.assertEqual(after, "")
 
     async def test_nobody(self) -> None:
         """An unknown enrollment has no record, no queue and no results."""

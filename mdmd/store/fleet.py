@@ -150,8 +150,10 @@ class Fleet:
         """Page through all enrollments in id order, ``after`` an id, devices and channels."""
         start = f"({after}" if after else "-"
         found = await self._tools.link.call("ZRANGEBYLEX", keys.IDS, start, "+", "LIMIT", 0, limit)
-        records = await self._describe([EnrollmentID.parse(each.decode()) for each in found])
-        return [record for record in records if record is not None]
+        ones = [EnrollmentID.parse(each.decode()) for each in found]
+        records = await self._describe(ones)
+        # One without a record is damaged; left out, it would make a page look like the last.
+        return [record or _unreadable(one) for one, record in zip(ones, records, strict=True)]
 
     async def describe(self, enrollments: Sequence[EnrollmentID]) -> list[EnrollmentRecord | None]:
         """Read records in the order asked, None for each that does not exist."""
@@ -305,10 +307,15 @@ def _describe(one: EnrollmentID, answer: list[Any] | None) -> EnrollmentRecord |
         return _record(one, *(answer or ()))
     except (ValueError, KeyError, TypeError):
         fields = _pairs(answer[0]) if answer else {}
-        empty: tuple[Any, ...] = ([], 0, 0, 0, 0, None, None)
-        known = ("type", one.type.value, "enabled", fields.get("enabled", "0"))
-        record = _record(one, [word.encode() for word in known], *empty)
-        return None if record is None else attrs.evolve(record, unreadable=True)
+        return _unreadable(one, fields.get("enabled", "0"))
+
+
+def _unreadable(one: EnrollmentID, enabled: str = "0") -> EnrollmentRecord:
+    known = ("type", one.type.value, "enabled", enabled)
+    empty: tuple[Any, ...] = ([], 0, 0, 0, 0, None, None)
+    record = _record(one, [word.encode() for word in known], *empty)
+    assert record is not None  # it says whether it is enabled
+    return attrs.evolve(record, unreadable=True)
 
 
 def _record(
