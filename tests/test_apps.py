@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import plistlib
+import resource
 import shutil
 import struct
 import tempfile
@@ -185,6 +186,19 @@ class ShelfTests(ShelfCase):
         self.assertRaises(NotHere, self.shelf.finish, first)
         self.assertEqual(len(list((self.folder / "apps").iterdir())), 8)
         self.assertEqual(self.shelf.show(), [])
+
+    def test_a_full_disk(self) -> None:
+        """An upload that was not written whole is gone: nobody gets a part of an app."""
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+        content = ipa(size=300_000)
+        upload = self.shelf.append("", content[:200_000])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) - 1000, limits[1]))
+        self.assertRaises(OSError, self.shelf.append, upload, content[200_000:])
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        self.assertRaises(NotHere, self.shelf.append, upload, content[200_000:])
+        self.assertRaises(NotHere, self.shelf.finish, upload)
+        self.assertEqual(list((self.folder / "apps").iterdir()), [])
 
     def test_what_a_dead_daemon_left_is_removed(self) -> None:
         """A day later; an upload of another daemon that lives is left alone."""

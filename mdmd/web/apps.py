@@ -62,7 +62,9 @@ class _Upload:
 
     def take(self, piece: bytes) -> None:
         """Write a piece, and hash it on the way: chunk by chunk."""
-        self.file.write(piece)
+        unwritten = memoryview(piece)
+        while unwritten:  # a disk that is all but full takes a part
+            unwritten = unwritten[self.file.write(unwritten) :]
         while piece:
             left = CHUNK - self.size % CHUNK
             part, piece = piece[:left], piece[left:]
@@ -113,6 +115,7 @@ class Shelf:
 
         :raises NotHere: there is no such upload any more.
         :raises TooLarge: the app is too large.
+        :raises OSError: it can't be written; the upload is gone.
         """
         if not upload:
             upload = self._begin()
@@ -122,7 +125,11 @@ class Shelf:
         if found.size + len(piece) > MOST:
             self._forget(upload)
             raise TooLarge(f"an app of more than {MOST >> 30} GiB")
-        found.take(piece)
+        try:
+            found.take(piece)
+        except OSError:
+            self._forget(upload)
+            raise
         return upload
 
     def _begin(self) -> str:
