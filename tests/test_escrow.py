@@ -1,5 +1,6 @@
 """An escrow key goes to Apple's service, played here by a real TLS server."""
 
+import contextlib
 import ssl
 import tempfile
 import threading
@@ -12,7 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from mdmd.apns.escrow import EscrowKeys
+from mdmd.apns.escrow import ANSWER_LIMIT, EscrowKeys
 from mdmd.errors import BadRequest, NotHere, Unreachable
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, key_pem
@@ -44,6 +45,8 @@ class Apple:
         context.load_cert_chain(folder / "pair.pem")
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=trusted.decode())
+        self.answer, self.times = b"code 33", 1
+        self.written = 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -55,7 +58,10 @@ class Apple:
                 self.send_response(409)
                 self.send_header("Content-Type", "text/plain")
                 self.end_headers()
-                self.wfile.write(b"code 33")
+                with contextlib.suppress(OSError):
+                    for _ in range(outer.times):
+                        self.wfile.write(outer.answer)
+                        outer.written += len(outer.answer)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -122,6 +128,13 @@ class EscrowTests(TestCase):
         with self.assertRaises(NotHere):
             await self.keys.unlock({**FORM, "topic": "com.apple.mgmt.other"})
         self.assertEqual(self.apple.asked, [])
+
+    async def test_an_endless_answer(self) -> None:
+        """The connection is cut when it is longer than any answer of Apple's."""
+        self.apple.answer, self.apple.times = b"x" * 65536, 1600
+        _, _, body = await self.keys.unlock(FORM)
+        self.assertEqual(len(body), ANSWER_LIMIT)
+        self.assertLess(self.apple.written, 50 << 20)
 
     async def test_apple_is_away(self) -> None:
         """No answer is an error that tells nothing of the key or the device."""

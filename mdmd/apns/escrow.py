@@ -10,9 +10,12 @@ from urllib.parse import urlencode
 
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.logger import Logger
-from twisted.web.client import Agent
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, ResponseDone
+from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IAgent, IPolicyForHTTPS
 from zope.interface import implementer
 
@@ -92,10 +95,45 @@ class EscrowKeys:
             data=urlencode({name: form[name] for name in IN_BODY}).encode(),
             headers=headers,
             allow_redirects=False,
+            unbuffered=True,
         )
-        body = (await response.content())[:ANSWER_LIMIT]
+        body = _Body()
+        response.deliverBody(body)
         kind = response.headers.getRawHeaders("Content-Type", ["application/octet-stream"])[0]
-        return response.code, kind, body
+        return response.code, kind, await body.whole
+
+
+class _Body(Protocol):
+    """
+    The body of an answer, as much of it as is taken.
+
+    :ivar whole: fires with it.
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.whole: Deferred[bytes] = Deferred(lambda _: self._cut())
+        self._taken = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self._taken += data[: ANSWER_LIMIT - len(self._taken)]
+        if len(self._taken) == ANSWER_LIMIT and not self.whole.called:
+            self.whole.callback(self._taken)
+            self._cut()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.whole.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):  # type: ignore[no-untyped-call]
+            self.whole.callback(self._taken)
+        else:
+            self.whole.errback(reason)
+
+    def _cut(self) -> None:
+        # Not loseConnection: TLS would wait for a goodbye from somebody who goes on sending.
+        if self.transport is not None:
+            self.transport.stopProducing()
 
 
 @implementer(IPolicyForHTTPS)
