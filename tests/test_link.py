@@ -141,6 +141,21 @@ class CloseTests(LinkCase):
         self.assertFalse(link.connected)
 
 
+class HangingTests(LinkCase):
+    """The daemon ends while the store takes nothing."""
+
+    async def test_while_it_hangs(self) -> None:
+        """Closing ends at once, whatever could not be written yet, and what waits fails."""
+        link = await self.link()
+        assert self.server.process is not None
+        self.server.process.send_signal(signal.SIGSTOP)
+        self.addCleanup(self.server.process.send_signal, signal.SIGCONT)
+        waiting = self.later(self.refusal(link.call("SET", "k", b"x" * (16 << 20))))
+        await deferLater(reactor, 0)
+        await self.later(link.close()).addTimeout(2, reactor)
+        self.assertIn("closed", await waiting)
+
+
 def connecting(port: int) -> int:
     """Count this process' attempts to connect to a port that have no answer yet."""
     wanted, found = f":{port:04X}", 0

@@ -172,7 +172,8 @@ class Link:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         if self._wire is not None:
-            self._wire.transport.loseConnection()
+            # Not gently: a store that hangs would never take what is still to be written.
+            self._wire.abort(self._why)
         elif self._running is not None:
             self._running.cancel()
         if self._running is not None:
