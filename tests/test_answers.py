@@ -1,6 +1,7 @@
 """What a device answers becomes inventory; what is odd is kept, named, and does no harm."""
 
 import plistlib
+import struct
 from datetime import datetime
 from typing import Any
 
@@ -8,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mdmd.errors import BadMessage
 from mdmd.mdm.answers.chain import line, read_chain
 from mdmd.mdm.answers.decode import SECRETS, Answer, decode_answer, is_partial
 from mdmd.mdm.catalogue.load import names
-from mdmd.mdm.report import decode_report
+from mdmd.mdm.report import Status, decode_report
 
 APPS = [{"Identifier": "com.example.a", "Name": "A", "Version": "1", "BundleSize": 5}]
 
@@ -251,3 +253,42 @@ class ChainTests(SynchronousTestCase):
         self.assertEqual(line(["broken\nline", {"ErrorCode": "text"}]), "broken line; text")
         self.assertEqual(len(line([{"ErrorDomain": "x" * 900}] * 900)), 500)
         self.assertEqual(len(read_chain(["x"] * 900)), 50)
+
+
+class ReportTests(SynchronousTestCase):
+    """A value that we can't read must not make a device say its report for ever."""
+
+    def decoded(self, raw: bytes) -> tuple[object, object]:
+        read = decode_report(raw)
+        return read.status, read.command_uuid
+
+    def test_values_of_a_binary_report(self) -> None:
+        """A date that is none, half a character, a key twice, more than its size."""
+        when = datetime(2026, 1, 1)
+        seconds = struct.pack(">d", (when - datetime(2001, 1, 1)).total_seconds())
+        for value, old, new in (
+            (when, seconds, struct.pack(">d", float("nan"))),
+            (when, seconds, struct.pack(">d", 1e12)),
+            ("\u20ac", "\u20ac".encode("utf-16-be"), b"\xd8\x00"),
+            ({"KEYA": 1, "KEYB": 2}, b"KEYB", b"KEYA"),
+            ([{"a": [1] * 40}] * 300, b"", b""),
+        ):
+            body = {"UDID": "U", "Status": "Acknowledged", "CommandUUID": "C", "Told": value}
+            raw = plistlib.dumps(body, fmt=plistlib.FMT_BINARY).replace(old, new)
+            self.assertEqual(self.decoded(raw), (Status.ACKNOWLEDGED, "C"))
+
+    def test_characters_that_xml_has_not(self) -> None:
+        """A name with a control character, or in another encoding; the report is kept raw."""
+        body = {"UDID": "U", "Status": "Acknowledged", "CommandUUID": "C", "Told": "NAME"}
+        for bad in (b"\x0b", b"&#11;", b"\xff"):
+            raw = plistlib.dumps(body).replace(b"NAME", bad)
+            self.assertEqual(self.decoded(raw), (Status.ACKNOWLEDGED, "C"))
+            self.assertEqual(decode_report(raw).raw, raw)
+        self.assertRaises(BadMessage, decode_report, raw[:-20])
+
+    def test_a_chain_that_can_not_be_read(self) -> None:
+        """The error stays an error, without words."""
+        chain = [{"ErrorCode": 1, "When": datetime(2026, 1, 1)}]
+        raw = report(UDID="U", CommandUUID="C", Status="Error", ErrorChain=chain)
+        read = decode_report(raw.replace(b"2026-01-01", b"2026-13-41"))
+        self.assertEqual((read.status, read.error), (Status.ERROR, ""))

@@ -38,6 +38,10 @@ _PROLOG = re.compile(
     re.VERBOSE,
 )
 _PROLOG_LIMIT = 4096
+_NOT_XML = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
+    "|&#(?:0*(?:[0-8]|1[124-9]|2[0-9]|3[01])|x0*(?:[0-8bBcCeEfF]|1[0-9a-fA-F]));"
+)
 # What Apple's systems write, to the byte: no need to match it.
 _USUAL = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN"'
@@ -71,14 +75,15 @@ def pick(
     Read only some keys of the top dict, much faster than :func:`loads`.
 
     The rest has to be a plist in form, but its values are not looked at: a date
-    out of range, or a key twice in an inner dict, does no harm there.
+    out of range, or a key twice in an inner dict, does no harm there. Of a binary
+    plist the other values are not read at all.
 
     :raises TooLarge: ``body`` is longer than ``limit``.
     :raises BadMessage: it is no plist with a dict at the top.
     """
     _measure(body, limit)
     if body.startswith(b"bplist"):
-        message = plist_binary.read(body, limit, depth)
+        message = plist_binary.read(body, limit, depth, keys)
     else:
         start = _root(body)
         found = plist_scan.scan(body, start, keys, depth)
@@ -86,6 +91,17 @@ def pick(
             return {key: plist_xml.LEAVES[tag](text) for key, tag, text in found}
         message = plist_xml.read(body, start, depth, keys)
     return {key: message[key] for key in keys if key in message}
+
+
+def mended(body: bytes) -> bytes:
+    """
+    Put U+FFFD where an XML plist has what no XML has: devices write such names as they are.
+
+    Those are control characters, references to them, and what is not UTF-8.
+    """
+    if body.startswith(b"bplist"):
+        return body
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", body.decode("utf-8", "replace")).encode()
 
 
 def dumps(value: Mapping[str, object]) -> bytes:

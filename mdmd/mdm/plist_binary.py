@@ -11,6 +11,7 @@ their offsets, a trailer of 32 bytes. Numbers are big-endian.
 
 import math
 import struct
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from mdmd.errors import BadMessage
@@ -18,19 +19,23 @@ from mdmd.errors import BadMessage
 _HEADER = b"bplist00"
 _TRAILER = struct.Struct(">6xBBQQQ")
 _EPOCH = datetime(2001, 1, 1)  # plists mean UTC and don't say so
-_MAX_NODES = 1 << 18
+_MAX_NODES = 1 << 18  # or one for every 16 bytes of the limit, if that is more
+_FEW_NODES = 1 << 12  # that any file may have, however small
 
 
-def read(body: bytes, limit: int, depth: int) -> dict[str, object]:
+def read(
+    body: bytes, limit: int, depth: int, keys: Collection[str] | None = None
+) -> dict[str, object]:
     """
     Read a binary plist whose top is a dict.
 
     :param limit: bytes of strings and data, each counted wherever it appears.
     :param depth: how many dicts and arrays may be inside one another.
+    :param keys: read only the values of these keys of the top dict, the others not at all.
     :raises BadMessage: it is damaged, nested deeper, expands too far, or holds
         a kind of value that XML plists don't have.
     """
-    reader = _Reader(body, limit, depth)
+    reader = _Reader(body, limit, depth, keys)
     try:
         value = reader.value(reader.top, 0)
     except (IndexError, struct.error, UnicodeDecodeError):
@@ -43,11 +48,12 @@ def read(body: bytes, limit: int, depth: int) -> dict[str, object]:
 
 
 class _Reader:
-    def __init__(self, body: bytes, limit: int, depth: int) -> None:
+    def __init__(self, body: bytes, limit: int, depth: int, keys: Collection[str] | None) -> None:
         if len(body) < len(_HEADER) + _TRAILER.size or not body.startswith(_HEADER):
             raise _bad("damaged")
         self._body = body
         self._depth = depth
+        self._keys = keys
         trailer = _TRAILER.unpack_from(body, len(body) - _TRAILER.size)
         self._offset_size, self._ref_size, self._count, self.top, self._table = trailer
         # Where objects end. Nothing below reads past it.
@@ -60,7 +66,8 @@ class _Reader:
         ):
             raise _bad("damaged")
         # A tree without shared dicts and arrays has fewer nodes than bytes.
-        self._nodes_left = min(len(body), _MAX_NODES)
+        most = max(_MAX_NODES, limit >> 4)
+        self._nodes_left = min(max(len(body), _FEW_NODES), most)
         self._bytes_left = limit
         self._leaves: dict[int, tuple[object, int]] = {}
 
@@ -130,13 +137,16 @@ class _Reader:
     def _dict(self, at: int, count: int, level: int) -> dict[str, object]:
         refs = self._refs(at, 2 * count)
         found: dict[str, object] = {}
+        seen: set[str] = set()
         for key_ref, value_ref in zip(refs[:count], refs[count:], strict=True):
             key = self.value(key_ref, level + 1)
             if not isinstance(key, str):
                 raise _bad("a key that is not a string")
-            if key in found:
+            if key in seen:
                 raise _bad("a key twice in its dict")
-            found[key] = self.value(value_ref, level + 1)
+            seen.add(key)
+            if level or self._keys is None or key in self._keys:
+                found[key] = self.value(value_ref, level + 1)
         return found
 
     def _leaf(self, kind: int, low: int, at: int) -> tuple[object, int]:

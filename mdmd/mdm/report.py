@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import attrs
 
-from mdmd.errors import BadMessage
+from mdmd.errors import BadMessage, TooLarge
 from mdmd.mdm import plist
 from mdmd.mdm.answers import chain
 from mdmd.mdm.command import is_command_uuid
@@ -39,7 +39,6 @@ _KEYS = frozenset(
     {
         "Status",
         "CommandUUID",
-        "ErrorChain",
         "UDID",
         "UserID",
         "UserShortName",
@@ -47,6 +46,7 @@ _KEYS = frozenset(
         "EnrollmentUserID",
     }
 )
+_CHAIN = frozenset({"ErrorChain"})
 _STATUSES = {status.value: status for status in Status if status is not Status.MALFORMED}
 
 
@@ -65,7 +65,7 @@ def decode_report(body: bytes, limit: int = LARGEST) -> Report:
         Idle nor a command.
     Source: Apple, MDM protocol reference, result payloads.
     """
-    message = plist.pick(body, _KEYS, limit)
+    message = _pick(body, _KEYS, limit)
     enrollment = enrollment_id(message)
     word, uuid = message.get("Status"), message.get("CommandUUID")
     status = _STATUSES.get(word) if isinstance(word, str) else None
@@ -75,5 +75,25 @@ def decode_report(body: bytes, limit: int = LARGEST) -> Report:
         if status is not None:
             raise BadMessage(f"a report of {status} without a usable CommandUUID")
         raise BadMessage("a report with neither a known Status nor a CommandUUID")
-    error = chain.line(message.get("ErrorChain"))
-    return Report(enrollment, status or Status.MALFORMED, uuid, error, body)
+    return Report(enrollment, status or Status.MALFORMED, uuid, _error(body, limit), body)
+
+
+def _error(body: bytes, limit: int) -> str:
+    """Say what went wrong; a chain that can't be read says nothing, and ends nothing."""
+    if b"ErrorChain" not in body:
+        return ""
+    try:
+        return chain.line(_pick(body, _CHAIN, limit).get("ErrorChain"))
+    except BadMessage:
+        return ""
+
+
+def _pick(body: bytes, keys: frozenset[str], limit: int) -> dict[str, object]:
+    try:
+        return plist.pick(body, keys, limit)
+    except TooLarge:
+        raise
+    except BadMessage:
+        # Somebody's app, network or computer may be named with a character that XML has not.
+        body = plist.mended(body)
+        return plist.pick(body, keys, max(limit, len(body)))
