@@ -79,9 +79,20 @@ class FieldsTests(SynchronousTestCase):
             ("Restrictions", "GlobalRestrictions", {"restrictedBool": {}}),
             ("ManagedMediaList", "Books", [{"Title": "a"}]),
             ("ContentCachingInformation", "StatusResponse", {"Active": True}),
+            ("LOMSetupRequest", "PrimaryIPv6AddressList", ["fe80::1"]),
         ):
             answer = decode(request_type, **{key: value})
             self.assertEqual((answer.fields, answer.oddities), ({key: value}, ()), request_type)
+
+    def test_two_lists_of_one_name_are_two_fields(self) -> None:
+        """Apple calls both Extensions; one does not undo the other."""
+        for request_type in ("ActiveNSExtensions", "NSExtensionMappings"):
+            answer = decode(request_type, Extensions=[{"Identifier": "a"}])
+            self.assertEqual(answer.fields, {request_type: [{"Identifier": "a"}]})
+
+    def test_settings_without_a_word_on_each(self) -> None:
+        """Apple's schema lets a device acknowledge them without the list."""
+        self.assertEqual(decode("Settings").oddities, ())
 
     def test_a_limited_list_is_not_the_whole(self) -> None:
         """Asked for managed apps only, a device does not lose the others in the inventory."""
@@ -162,10 +173,64 @@ class OddTests(SynchronousTestCase):
                 {"InstalledApplicationList": [1]},
                 "InstalledApplicationList has elements that are no dictionaries",
             ),
+            (
+                "ProfileList",
+                {"ProfileList": ["org.example"]},
+                "ProfileList has elements that are no dictionaries",
+            ),
+            (
+                "DeviceInformation",
+                {"QueryResponses": {"OSVersion": {"Major": 18}}},
+                "OSVersion is a dictionary, not a string",
+            ),
+            (
+                "DeviceInformation",
+                {"QueryResponses": {"ServiceSubscriptions": "none"}},
+                "ServiceSubscriptions is a string, not a list",
+            ),
+            (
+                "SecurityInfo",
+                {"SecurityInfo": {"ManagementStatus": {"EnrolledViaDEP": [True]}}},
+                "EnrolledViaDEP is a list, not a boolean",
+            ),
             ("Settings", {"Settings": 7}, "Settings is a number, not a list"),
             ("DeviceLocation", {"Latitude": 1}, "Latitude or Longitude is missing"),
         ):
             self.assertEqual(decode(request_type, **keys).oddities, (oddity,))
+
+    def test_a_value_of_the_wrong_shape_takes_no_place(self) -> None:
+        """What the rest of us compares and counts stays comparable; the others are learnt."""
+        told = {"OSVersion": ["18.1"], "BatteryLevel": 1, "IsSupervised": "yes", "DeviceName": "a"}
+        answer = decode("DeviceInformation", QueryResponses=told)
+        self.assertEqual(
+            answer.fields, {"BatteryLevel": 1, "IsSupervised": "yes", "DeviceName": "a"}
+        )
+        self.assertEqual(answer.details["OSVersion"], ["18.1"])
+        self.assertEqual(
+            answer.oddities,
+            ("IsSupervised is a string, not a boolean", "OSVersion is a list, not a string"),
+        )
+
+    def test_names_that_no_line_can_hold(self) -> None:
+        """A NUL parts the lines of the history; such a field is left out."""
+        body = {"Status": "Acknowledged", "QueryResponses": {"A\0jB": "x", "OSVersion": "18.1"}}
+        answer = decode_answer("DeviceInformation", plistlib.dumps(body, fmt=plistlib.FMT_BINARY))
+        self.assertEqual(answer.fields, {"OSVersion": "18.1"})
+        self.assertIn("bad names", answer.oddities[0])
+
+    def test_numbers_that_json_has_not(self) -> None:
+        """They become words, or every reader of our JSON would stumble over them."""
+        told = {"BatteryLevel": float("nan"), "DeviceCapacity": float("inf")}
+        answer = decode("DeviceInformation", QueryResponses=told)
+        self.assertEqual(answer.fields, {"BatteryLevel": "nan", "DeviceCapacity": "inf"})
+
+    def test_characters_that_xml_has_not(self) -> None:
+        """Devices write them as they are: the rest of the answer is read all the same."""
+        for bad in (b"\x0b", b"&#11;", b"&#xB;", b"\xff", b"\xef\xbf\xbf"):
+            raw = report(QueryResponses={"DeviceName": "NAME", "OSVersion": "18.1"})
+            answer = decode_answer("DeviceInformation", raw.replace(b"NAME", b"a" + bad + b"b"))
+            self.assertEqual(answer.fields["DeviceName"], "a\N{REPLACEMENT CHARACTER}b", bad)
+            self.assertIn("U+FFFD", answer.oddities[0])
 
     def test_what_a_device_invents_is_bounded(self) -> None:
         """A million fields, or names of a kilometre, do not fill the store."""
@@ -217,6 +282,15 @@ class OddTests(SynchronousTestCase):
         )
         decode(request_type, **dict.fromkeys(keys, value))
 
+    def test_a_large_binary_list(self) -> None:
+        """More values than 4 MiB of XML could hold, in less than the site takes."""
+        app = {"Name": "a", "Version": "1", "ShortVersion": "1", "BundleSize": 5}
+        apps = [{"Identifier": f"com.example.{n}", **app} for n in range(40_000)]
+        body = {"Status": "Acknowledged", "InstalledApplicationList": apps}
+        raw = plistlib.dumps(body, fmt=plistlib.FMT_BINARY)
+        fields = decode_answer("InstalledApplicationList", raw).fields
+        self.assertEqual(fields["InstalledApplicationList"], apps)
+
     def test_a_20_mb_list(self) -> None:
         """It takes its time, off the reactor, and comes out whole."""
         apps = [{"Identifier": f"com.example.{n}", "Name": "x" * 1000} for n in range(20_000)]
@@ -245,6 +319,7 @@ class ChainTests(SynchronousTestCase):
             "MCMDMErrorDomain 99: New; NSCocoaErrorDomain 4097",
         )
         self.assertEqual(decode_report(report(Status="Error", ErrorChain=chain)).error, line(chain))
+        self.assertIn("RequestType", line([{"ErrorDomain": "MDMErrorDomain", "ErrorCode": 12021}]))
 
     def test_any_shape(self) -> None:
         """A chain that is none is nothing."""

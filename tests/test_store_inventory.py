@@ -49,6 +49,13 @@ class InventoryTests(StoreCase):
         self.assertEqual(changes[0], Change("N", 249, MS + 249))
         self.assertLess(max(len(str(each.value)) for each in changes), 400)
 
+    async def test_a_damaged_line_of_the_history(self) -> None:
+        """It is left out; the others are read."""
+        mac = await self.enrolled()
+        await self.store.inventory.learn(mac.enrollment, {"A\0jB": "x", "OSVersion": "18.1"}, MS)
+        changes = await self.store.inventory.history(mac.enrollment)
+        self.assertEqual(changes, [Change("OSVersion", "18.1", MS)])
+
     async def test_values_of_all_kinds(self) -> None:
         """What JSON has comes back as it was, large ones too."""
         mac = await self.enrolled()

@@ -65,12 +65,13 @@ class Inventory:
         return found
 
     async def history(self, enrollment: EnrollmentID, limit: int = 100) -> list[Change]:
-        """Read what changed, newest first."""
+        """Read what changed, newest first; a line that is damaged is left out."""
         lines = await self._tools.link.call("LRANGE", keys.history(enrollment), 0, limit - 1)
         changes = []
         for line in lines:
-            at, field, value = line.split(b"\0", 2)
-            changes.append(Change(field.decode(), decode(value), int(at)))
+            with suppress(ValueError, zlib.error):
+                at, field, value = line.split(b"\0", 2)
+                changes.append(Change(field.decode(), decode(value), int(at)))
         return changes
 
     async def note(self, enrollment: EnrollmentID, notes: Mapping[str, str]) -> None:

@@ -248,6 +248,9 @@ _CODES: dict[str, dict[int, str]] = {
 }
 
 
+_CODES["MDMErrorDomain"] = _CODES["MCMDMErrorDomain"]  # as some call it
+
+
 def meaning(domain: str, code: object) -> str:
     """Say what a code means, "" if it is not known."""
     known = _CODES.get(domain)

@@ -6,10 +6,12 @@ raises for what they say. What has not the shape that Apple gives it becomes an
 oddity, one line, and the report itself is kept whole by the store.
 
 Values come out as JSON has them: a date is a string such as
-``2026-11-24T20:00:00Z``, data is ``base64:`` and the rest.
+``2026-11-24T20:00:00Z``, data is ``base64:`` and the rest, a number that is
+none, or endless, the word for it.
 """
 
 import base64
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -18,6 +20,7 @@ import attrs
 from mdmd.errors import BadMessage
 from mdmd.mdm import plist
 from mdmd.mdm.answers.chain import ErrorItem, read_chain
+from mdmd.mdm.answers.kinds import KINDS
 
 LARGEST = 64 << 20  # bytes of a report; what the site takes is less
 MAX_ODDITIES = 20
@@ -83,11 +86,11 @@ def decode_answer(request_type: str, raw: bytes, partial: bool = False) -> Answe
     :param partial: the command asked for a part only, see :func:`is_partial`: the
         list of some apps does not become the inventory's list of all.
     """
+    reading = _Reading()
     try:
-        message = plist.loads(raw, limit=LARGEST)
+        message = reading.load(raw)
     except BadMessage as error:
         return Answer("", oddities=(f"the report can't be read: {error}",))
-    reading = _Reading()
     status = message.get("Status")
     rest = {key: value for key, value in message.items() if key not in _ENVELOPE}
     if status == "Acknowledged":
@@ -122,6 +125,8 @@ def plain(value: object) -> object:
         return f"{value.isoformat(timespec='seconds')}Z"
     if isinstance(value, bytes):
         return f"base64:{base64.b64encode(value).decode()}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, Mapping):
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -138,11 +143,37 @@ class _Reading:
         self.parts: list[Part] = []
         self.oddities: list[str] = []
 
+    def load(self, raw: bytes) -> dict[str, object]:
+        """
+        Read the whole report.
+
+        :raises BadMessage: it can't be read, not even mended.
+        """
+        try:
+            return plist.loads(raw, limit=LARGEST)
+        except BadMessage:
+            mended = plist.mended(raw)
+            message = plist.loads(mended, limit=max(LARGEST, len(mended)))
+            self.oddities.append("characters that XML has not, U+FFFD here")
+            return message
+
+    def tell(self, name: str, value: object) -> None:
+        """Make a field; a list or dictionary where there should be none, or none, makes none."""
+        kind = KINDS.get(name)
+        if kind is not None and _alike(kind) != _alike(type(value)):
+            self.oddities.append(f"{name} is a {_WORDS[type(value)]}, not a {_WORDS[kind]}")
+            if {kind, type(value)} & {dict, list}:
+                self.details[name] = plain(value)
+                return
+        self.fields[name] = plain(value)
+
     def bounded(self) -> dict[str, object]:
         """Give the fields, but not more than a device of sound mind has."""
-        sound = [name for name in self.fields if len(name) <= MAX_NAME][:MAX_FIELDS]
+        sound = [
+            name for name in self.fields if len(name) <= MAX_NAME and name.isprintable() and name
+        ][:MAX_FIELDS]
         if len(sound) < len(self.fields):
-            self.oddities.append(f"{len(self.fields)} fields, or overlong names: not all are kept")
+            self.oddities.append(f"{len(self.fields)} fields, or bad names: not all are kept")
         return {name: self.fields[name] for name in sound}
 
     def take(self, rest: dict[str, object], key: str, kind: type) -> object:
@@ -156,6 +187,7 @@ class _Reading:
         return None
 
 
+_MANY: dict[type, str] = {dict: "no dictionaries", str: "no strings"}
 _WORDS: dict[type, str] = {
     dict: "dictionary",
     list: "list",
@@ -166,6 +198,13 @@ _WORDS: dict[type, str] = {
     bytes: "data",
     datetime: "date",
 }
+
+
+def _alike(kind: type) -> type:
+    """Take numbers and booleans for one another, as devices of all ages do."""
+    return float if kind in (int, bool) else kind
+
+
 _Reader = Callable[[_Reading, dict[str, object]], None]
 
 
@@ -181,37 +220,37 @@ def _spread(key: str, *inner: str) -> _Reader:
         if not isinstance(found, dict):
             return
         for name, value in found.items():
-            reading.fields[name] = plain(value)
+            reading.tell(name, value)
             if name in inner and isinstance(value, dict):
-                reading.fields.update({each: plain(deep) for each, deep in value.items()})
+                for each, deep in value.items():
+                    reading.tell(each, deep)
 
     return read
 
 
-def _whole(*kinds: tuple[str, type]) -> _Reader:
-    """Make a field of each of these keys; lists keep only dictionaries and strings."""
+def _whole(key: str, kind: type, field: str = "", of: type = dict) -> _Reader:
+    """Make a field of this key (by another name, if one is given); ``of``: a list's elements."""
 
     def read(reading: _Reading, rest: dict[str, object]) -> None:
-        for key, kind in kinds:
-            found = reading.take(rest, key, kind)
-            if isinstance(found, list):
-                sound = [each for each in found if isinstance(each, dict | str)]
-                if len(sound) != len(found):
-                    reading.oddities.append(f"{key} has elements that are no dictionaries")
-                found = sound
-            if found is not None:
-                reading.fields[key] = plain(found)
+        found = reading.take(rest, key, kind)
+        if isinstance(found, list):
+            sound = [each for each in found if isinstance(each, of)]
+            if len(sound) != len(found):
+                reading.oddities.append(f"{key} has elements that are {_MANY[of]}")
+            found = sound
+        if found is not None:
+            reading.fields[field or key] = plain(found)
 
     return read
 
 
-def _optional(*kinds: tuple[str, type]) -> _Reader:
-    """Make a field of each of these keys that is there."""
+def _optional(**kinds: type) -> _Reader:
+    """Make a field of each of these keys that is there; lists are of strings."""
 
     def read(reading: _Reading, rest: dict[str, object]) -> None:
-        for key, kind in kinds:
+        for key, kind in kinds.items():
             if key in rest:
-                _whole((key, kind))(reading, rest)
+                _whole(key, kind, of=str)(reading, rest)
 
     return read
 
@@ -228,10 +267,12 @@ def _location(reading: _Reading, rest: dict[str, object]) -> None:
         reading.details.update(place)
 
 
-def _parts(key: str, name: str) -> _Reader:
+def _parts(key: str, name: str, needed: bool = True) -> _Reader:
     """Read a list of what became of each part; ``name`` is the key that names a part."""
 
     def read(reading: _Reading, rest: dict[str, object]) -> None:
+        if not needed and key not in rest:
+            return
         found = rest.get(key)
         for each in found if isinstance(found, list) else [found]:
             if not isinstance(each, dict):
@@ -250,32 +291,30 @@ def _parts(key: str, name: str) -> _Reader:
 
 
 _READERS: dict[str, _Reader] = {
-    "ActiveNSExtensions": _whole(("Extensions", list)),
-    "AvailableOSUpdates": _whole(("AvailableOSUpdates", list)),
-    "CertificateList": _whole(("CertificateList", list)),
-    "ContentCachingInformation": _whole(("StatusResponse", dict)),
+    "ActiveNSExtensions": _whole("Extensions", list, "ActiveNSExtensions"),
+    "AvailableOSUpdates": _whole("AvailableOSUpdates", list),
+    "CertificateList": _whole("CertificateList", list),
+    "ContentCachingInformation": _whole("StatusResponse", dict),
     "DeviceInformation": _spread("QueryResponses"),
     "DeviceLocation": _location,
-    "InstalledApplicationList": _whole(("InstalledApplicationList", list)),
+    "InstalledApplicationList": _whole("InstalledApplicationList", list),
     "LOMSetupRequest": _optional(
-        ("PrimaryIPv6AddressList", list),
-        ("SecondaryIPv6AddressList", list),
-        ("LOMProtocolVersion", int),
+        PrimaryIPv6AddressList=list, SecondaryIPv6AddressList=list, LOMProtocolVersion=int
     ),
-    "ManagedApplicationAttributes": _whole(("ApplicationAttributes", list)),
-    "ManagedApplicationConfiguration": _whole(("ApplicationConfigurations", list)),
-    "ManagedApplicationFeedback": _whole(("ManagedApplicationFeedback", list)),
-    "ManagedApplicationList": _whole(("ManagedApplicationList", dict)),
-    "ManagedMediaList": _whole(("Books", list)),
-    "NSExtensionMappings": _whole(("Extensions", list)),
-    "OSUpdateStatus": _whole(("OSUpdateStatus", list)),
-    "ProfileList": _whole(("ProfileList", list)),
-    "ProvisioningProfileList": _whole(("ProvisioningProfileList", list)),
-    "Restrictions": _optional(("GlobalRestrictions", dict), ("ProfileRestrictions", dict)),
+    "ManagedApplicationAttributes": _whole("ApplicationAttributes", list),
+    "ManagedApplicationConfiguration": _whole("ApplicationConfigurations", list),
+    "ManagedApplicationFeedback": _whole("ManagedApplicationFeedback", list),
+    "ManagedApplicationList": _whole("ManagedApplicationList", dict),
+    "ManagedMediaList": _whole("Books", list),
+    "NSExtensionMappings": _whole("Extensions", list, "NSExtensionMappings"),
+    "OSUpdateStatus": _whole("OSUpdateStatus", list),
+    "ProfileList": _whole("ProfileList", list),
+    "ProvisioningProfileList": _whole("ProvisioningProfileList", list),
+    "Restrictions": _optional(GlobalRestrictions=dict, ProfileRestrictions=dict),
     "ScheduleOSUpdate": _parts("UpdateResults", "ProductKey"),
     "SecurityInfo": _spread("SecurityInfo", "ManagementStatus"),
-    "Settings": _parts("Settings", "Identifier"),
-    "UserList": _whole(("Users", list)),
+    "Settings": _parts("Settings", "Identifier", needed=False),
+    "UserList": _whole("Users", list),
 }
 
 
