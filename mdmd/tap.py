@@ -64,13 +64,13 @@ def makeService(options: Options) -> Service:
         systemd = Systemd.of(os.environ)
         # A reload that comes too early must not end what is only starting.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        logs.reopen_on()
+        running: Any = reactor
+        logs.reopen_on(running.callFromThread)
         await serve(reactor, stack, config, parts, logs.set_level)
         stack.callback(systemd.stopping)
         beat = systemd.stay_alive(reactor)
         if beat is not None:
             stack.callback(beat.stop)
-        running: Any = reactor
         signal.signal(
             signal.SIGHUP,
             lambda *_: running.callFromThread(_reload, path, parts, logs, systemd),

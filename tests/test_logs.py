@@ -1,13 +1,15 @@
 """What a log line looks like, for people and for programs."""
 
 import json
+import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from twisted.logger import LogEvent, Logger
+from twisted.logger import LogEvent, Logger, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from mdmd.ops.logs import Logs, json_line, text_line
+from mdmd.ops.logs import LogLines, Logs, json_line, text_line
 
 
 class LineTests(SynchronousTestCase):
@@ -34,6 +36,13 @@ class LineTests(SynchronousTestCase):
         event = self.event("{path} {{}}", path="a\nb", reason="x\ny")
         self.assertEqual(text_line(event).count("\n"), 1)
         self.assertEqual(json_line(event).count("\n"), 1)
+
+    def test_terminal(self) -> None:
+        """Nor does it tell the terminal of whoever reads it what to do."""
+        line = text_line(self.event("{path} is gone", path="a\x1b[2Jb", topic="\x1b[31mc\x9b"))
+        self.assertTrue(line[:-1].isprintable(), line)
+        self.assertIn(r"a\u001b[2Jb is gone", line)
+        self.assertIn(r'topic="\u001b[31mc\u009b"', line)
 
     def test_json(self) -> None:
         """Facts keep their types; objects of the program are left out."""
@@ -92,3 +101,32 @@ class LogsTests(SynchronousTestCase):
         self.logs._lines.reopen()
         self.log().info("two")
         self.assertEqual([line.rpartition(" ")[2] for line in self.lines()], ["two"])
+
+    def test_reopen_on_signal(self) -> None:
+        """The signal only says what is to be done soon: it may come in the middle of a line."""
+        later: list[Callable[[], None]] = []
+        self.addCleanup(signal.signal, signal.SIGUSR2, signal.getsignal(signal.SIGUSR2))
+        self.logs.reopen_on(later.append, signal.SIGUSR2)
+        self.path.rename(self.path.with_suffix(".1"))
+        signal.raise_signal(signal.SIGUSR2)
+        self.assertFalse(self.path.exists())
+        later.pop()()
+        self.assertTrue(self.path.exists())
+
+    def test_not_reopened(self) -> None:
+        """A file that can't be opened anew: a line in the old one, which stays."""
+        folder = self.path.parent / "away"
+        folder.mkdir()
+        logs = Logs(folder / "mdmd.log", False, "info")
+        globalLogPublisher.addObserver(logs.observer)
+        self.addCleanup(globalLogPublisher.removeObserver, logs.observer)
+        moved = folder.rename(self.path.parent / "moved")
+        logs.reopen()
+        self.assertIn("not opened anew: [Errno 2]", (moved / "mdmd.log").read_text())
+
+    def test_reopened_on_a_full_disk(self) -> None:
+        """What the old file has not taken does not keep a new one from being opened."""
+        lines = LogLines(Path("/dev/full"), False)
+        event = LineTests().event("one")
+        self.assertRaises(OSError, lines, event)
+        lines.reopen()

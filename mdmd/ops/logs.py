@@ -5,10 +5,12 @@ A line is the event's own text and then the facts that the text does not show, a
 ``name=value``; or, for programs, one JSON object.
 """
 
+import contextlib
 import json
 import re
 import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -19,12 +21,15 @@ from twisted.logger import (
     ILogFilterPredicate,
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     formatEvent,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+log = Logger()
 
 _FIELD = re.compile(r"\{(\w+)")
 _FANCY = re.compile(r"\{(?!\w+\})|\{\{|\}\}")  # anything but {name}
@@ -53,10 +58,15 @@ class LogLines:
         self._file.flush()
 
     def reopen(self) -> None:
-        """Open the file anew, as after it was moved away; standard error stays."""
+        """
+        Open the file anew, as after it was moved away; standard error stays.
+
+        :raises OSError: it can't be opened; the old one stays.
+        """
         if self._path is not None:
             old, self._file = self._file, self._open()
-            old.close()
+            with contextlib.suppress(OSError):  # a full disk: what it has not taken is lost
+                old.close()
 
     def _open(self) -> IO[str]:
         # twistd puts a logger in the place of sys.stderr later on: the real one is kept.
@@ -92,13 +102,21 @@ class Logs:
             raise ValueError(f"no such level: {level!r}") from None
         self._levels.setLogLevelForNamespace(f"mdmd.{room}" if room else "", named)
 
-    def reopen(self) -> None:
-        """Open the file anew."""
-        self._lines.reopen()
+    def reopen_on(self, soon: Callable[..., object], number: int = signal.SIGUSR1) -> None:
+        """
+        Open the file anew whenever this signal comes: what logrotate sends.
 
-    def reopen_on(self, number: int = signal.SIGUSR1) -> None:
-        """Open the file anew whenever this signal comes: what logrotate sends."""
-        signal.signal(number, lambda *_: self._lines.reopen())
+        :param soon: calls what it is given a little later, as ``callFromThread`` does: the
+            signal may come in the middle of anything, a line of the log too.
+        """
+        signal.signal(number, lambda *_: soon(self.reopen))
+
+    def reopen(self) -> None:
+        """Open the file anew; if that can't be, say so in the old one."""
+        try:
+            self._lines.reopen()
+        except OSError as error:
+            log.error("the log file is not opened anew: {reason}", reason=str(error))
 
 
 def text_line(event: LogEvent) -> str:
@@ -107,7 +125,7 @@ def text_line(event: LogEvent) -> str:
     more = "".join(
         [f" {name}={_value(value)}" for name, value in _facts(event).items() if name not in shown]
     )
-    line = f"{_time(event)} {_level(event):<8} {_room(event)}: {' '.join(text.split())}{more}\n"
+    line = f"{_time(event)} {_level(event):<8} {_room(event)}: {_clean(text)}{more}\n"
     return line + _traceback(event) if "log_failure" in event else line
 
 
@@ -155,9 +173,15 @@ def _facts(event: LogEvent) -> dict[str, object]:
     }
 
 
+def _clean(text: str) -> str:
+    """Leave nothing in a text that begins a line, or tells a terminal what to do."""
+    text = " ".join(text.split())
+    return text if text.isprintable() else json.dumps(text)[1:-1]
+
+
 def _value(value: object) -> str:
     text = value if type(value) is str else str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+    return text if _PLAIN.fullmatch(text) and text.isprintable() else json.dumps(text)
 
 
 def _time(event: LogEvent) -> str:
