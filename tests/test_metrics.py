@@ -8,13 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from twisted.internet.defer import succeed
+from twisted.internet.defer import fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.errors import StoreUnavailable
 from mdmd.ops.metrics import Metrics, Seen
+from mdmd.store.link import ScriptError
 from tests.daemonhelp import RunningDaemon
 
 CHECKOUT = Path(__file__).parent.parent
@@ -135,6 +136,24 @@ class MetricsTests(SynchronousTestCase):
         well[0] = False
         clock.advance(5.0)
         self.assertEqual(self.read()["mdmd_store_up"], 0)
+        for call in calls:
+            call.stop()
+
+    def test_watch_goes_on(self) -> None:
+        """A store whose answer nobody thought of is not up, and is looked at again."""
+        clock = Clock()
+        answers = [succeed(None), fail(ScriptError("no", "upstream host")), succeed(None)]
+
+        async def ping() -> None:
+            await answers.pop(0)
+
+        calls = self.metrics.watch(clock, ping)
+        up = [self.read()["mdmd_store_up"]]
+        for _ in range(2):
+            clock.advance(5.0)
+            up.append(self.read()["mdmd_store_up"])
+        self.assertEqual(up, [1, 0, 1])
+        self.assertEqual(len(self.flushLoggedErrors(ScriptError)), 1)
         for call in calls:
             call.stop()
 

@@ -15,11 +15,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from twisted.internet.task import LoopingCall
-from twisted.logger import ILogObserver, LogLevel
+from twisted.logger import ILogObserver, Logger, LogLevel
 from zope.interface import implementer
 
 from mdmd.errors import StoreUnavailable
 from mdmd.mdm.catalogue.load import names
+
+log = Logger()
 
 _REQUEST = "mdmd.web.respond"  # where the one line of each request is logged
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -118,6 +120,9 @@ class Metrics:
                 await ping()
             except StoreUnavailable:
                 self._store_up.set(0)
+            except Exception:  # or nobody would look any more
+                self._store_up.set(0)
+                log.failure("the store answered what nobody thought of")
             else:
                 self._store_up.set(1)
                 self._store.observe(time.perf_counter() - began)
