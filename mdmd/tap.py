@@ -19,7 +19,7 @@ from twisted.python.usage import Options as UsageOptions
 from mdmd.assembly.daemon import Daemon, ExitStatus
 from mdmd.assembly.parts import Parts
 from mdmd.assembly.serve import serve
-from mdmd.config import Config, load
+from mdmd.config import Config, changes, load
 from mdmd.errors import ConfigError, MdmdError
 from mdmd.ops.logs import Logs
 from mdmd.ops.systemd import Systemd
@@ -73,7 +73,7 @@ def makeService(options: Options) -> Service:
             stack.callback(beat.stop)
         signal.signal(
             signal.SIGHUP,
-            lambda *_: running.callFromThread(_reload, path, parts, logs, systemd),
+            lambda *_: running.callFromThread(_reload, path, config, parts, logs, systemd),
         )
         systemd.ready()
 
@@ -117,21 +117,29 @@ def _log_of(twistd: Mapping[str, Any]) -> Path | None:
     return Path(twistd.get("rundir", "."), given or "twistd.log").absolute()
 
 
-def _reload(path: Path, parts: Parts, logs: Logs, systemd: Systemd) -> None:
+_READ_AGAIN = "[mdmd] log_level"
+
+
+def _reload(path: Path, started: Config, parts: Parts, logs: Logs, systemd: Systemd) -> None:
     """
     Read again what may change while the daemon runs: TLS certificates, the log's level and file.
 
     The operators file needs no word: it is read whenever it has changed. A mistake
     is logged, and what was in use stays.
+
+    :param started: what the daemon was started with; what else has changed needs a restart.
     """
     systemd.reloading()
+    logs.reopen()
     try:
         config = load(path)
         parts.reload_tls()
         logs.set_level("", config.mdmd.log_level)
-        logs.reopen()
-    except (MdmdError, OSError) as error:
+    except MdmdError as error:
         log.error("not reloaded: {reason}", reason=str(error))
     else:
         log.info("reloaded: certificates and log", log_level=config.mdmd.log_level)
+        late = [each for each in changes(started, config) if each != _READ_AGAIN]
+        if late:
+            log.warn("changed, but in use only after a restart: {options}", options=", ".join(late))
     systemd.ready()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.endpoints import _parse as twisted_parse
 from twisted.trial.unittest import SynchronousTestCase
 
-from mdmd.config import OPTIONS, Config, load, parse, sample
+from mdmd.config import OPTIONS, Config, changes, load, parse, sample
 from mdmd.config.endpoints import split_endpoint, with_backlog
 from mdmd.errors import ConfigError
 
@@ -344,6 +344,23 @@ class WebhookTests(SynchronousTestCase):
             (line,) = mistakes(LEAST + lines)
             self.assertIn(said, line)
             self.assertNotIn("secret", line)
+
+
+class ChangesTests(SynchronousTestCase):
+    """What somebody has changed in a file."""
+
+    def test_changes(self) -> None:
+        """Options and webhooks with other values, and those that came or went; not other words."""
+        old, new = (
+            parse(LEAST + more)
+            for more in (
+                "[site]\nlisten = tcp:443\nidle_timeout = 1m\n[webhook a]\nurl = https://a.org\n",
+                "[site]\nlisten = tcp:444\nidle_timeout = 60s\n[webhook b]\nurl = https://a.org\n",
+            )
+        )
+        self.assertEqual(list(changes(old, old)), [])
+        told = ["[site] listen", "[webhook a]", "[webhook b]"]
+        self.assertEqual(list(changes(old, new)), told)
 
 
 class SampleTests(SynchronousTestCase):

@@ -157,6 +157,25 @@ class RunningTests(SynchronousTestCase):
         self.assertEqual(self.shown(self.connect()), new)
         self.assertEqual(self.ask(open_before), "HTTP/1.1 200 OK")
 
+    def test_reload_of_what_takes_a_restart(self) -> None:
+        """Whoever names another certificate is told that it is not in use yet, each time."""
+        self.start()
+        self.manager.hear_until("READY")
+        config = self.daemon.config
+        text = config.read_text()
+        config.write_text(
+            text.replace("[site]\n", f"[site]\nkey = {self.daemon.state}/tls/site.key\n").replace(
+                "[api]\n", "[api]\nkey_file = other.key\n"
+            )
+        )
+        self.reload()
+        said = self.daemon.log.read_text()
+        self.assertIn("reloaded: certificates and log", said)
+        self.assertIn("changed, but in use only after a restart: [api] key_file\n", said)
+        config.write_text(text.replace("[mdmd]\n", "[mdmd]\nlog_level = debug\n"))
+        self.reload()
+        self.assertEqual(self.daemon.log.read_text().count("only after a restart"), 1)
+
     def test_reload_of_every_door(self) -> None:
         """The API and Perspective Broker show their new certificates too, and hang up on nobody."""
         tls = self.daemon.state / "tls"

@@ -6,7 +6,8 @@ of all options, ``file`` reads one file. ``python -m mdmd.config`` prints the
 file with every option in it.
 """
 
+from mdmd.config.changes import changes
 from mdmd.config.file import load, parse, sample
 from mdmd.config.options import OPTIONS, STATE, Config, Option
 
-__all__ = ["OPTIONS", "STATE", "Config", "Option", "load", "parse", "sample"]
+__all__ = ["OPTIONS", "STATE", "Config", "Option", "changes", "load", "parse", "sample"]

@@ -24,8 +24,10 @@ Mistakes are found all at once, each in a line of its own:
 $ twistd mdmd --config /var/lib/mdmd/mdmd.conf --check
 ```
 
-TLS certificates, log level and log file are read again on SIGHUP (`systemctl reload mdmd`), the
-operators file whenever it changes. Everything else takes a restart.
+On SIGHUP (`systemctl reload mdmd`) the files with TLS certificates and the log level are read
+again, and the log file is opened anew; the operators file is read whenever it changes. Everything
+else takes a restart, another name for one of these files too: a reload logs which changed options
+wait for one.
 """
 
 _A_WEBHOOK = "webhook NAME"
