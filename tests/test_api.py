@@ -232,6 +232,7 @@ class APITests(SynchronousTestCase):
         self.enrollments = FakeEnrollments()
         self.unlocked: list[dict[str, str]] = []
         self.unlock_gives: Exception | None = None
+        self.unlock_type = "text/plain"
         self.feed = FakeFeed()
         self.audit = FakeAudit()
         self.refusals = FakeRefusals()
@@ -259,7 +260,7 @@ class APITests(SynchronousTestCase):
             raise self.unlock_gives
         if "serial" not in form:
             raise BadRequest("missing: serial")
-        return 418, "text/plain", b"no"
+        return 418, self.unlock_type, b"no"
 
     async def _ping(self) -> None:
         if isinstance(self.ping_gives, Exception):
@@ -852,6 +853,11 @@ class EscrowTests(APITests):
         self.assertEqual(self.unlock(b"serial=A+1&topic=t&serial=B"), (418, b"no"))
         self.assertEqual(self.unlocked, [{"serial": "A 1", "topic": "t"}])
 
+    def test_a_strange_content_type(self) -> None:
+        """It does not leave the caller without an answer."""
+        self.unlock_type = "text/plain; name=\u00e9"
+        self.assertEqual(self.unlock(b"serial=A"), (418, b"no"))
+
     def test_no_form(self) -> None:
         """A missing field, or a body that is none: 400."""
         for body in (b"", b"topic=t", b"\xff\xfe=1", b"&".join(b"a%d=1" % n for n in range(200))):
@@ -1017,6 +1023,17 @@ class AuditTests(APITests):
         self.assertEqual((by, reason, name), ("API key", "unauthorized", "anna?"))
         self.assertNotIn("gue55", repr(self.refusals.noted))
         self.assertNotIn(KEY, repr(self.refusals.noted))
+
+    def test_acts_that_fail_by_a_bug_are_audited(self) -> None:
+        """Nobody knows what became of them, but who began them."""
+        self.enqueuer.gives = ZeroDivisionError("a bug")
+        self.assertEqual(self.ask("PUT", "/v1/enqueue/U-1", COMMAND)[0], 500)
+        entry = self.audit.entries[-1]
+        self.assertEqual((entry.what, entry.outcome), ("api.enqueue", "InternalError"))
+        self.assertEqual(entry.enrollments, ("U-1",))
+        self.audit.fails = True
+        self.assertEqual(self.ask("PUT", "/v1/enqueue/U-1", COMMAND)[0], 500)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_refused_acts_are_audited(self) -> None:
         """With the name of the error."""

@@ -188,6 +188,12 @@ class ApiLeaf:
             headers = self._edge.refuse(error, facts).headers  # Retry-After stays
             about = told(call.besides)
             answer = Answer(body, content_type, status, headers, about, outcome)
+        except Exception as bug:  # what came of the act nobody knows
+            try:
+                if route.act:
+                    await self._write(route, call, request, "InternalError", {})
+            finally:
+                raise bug  # also when the audit is away
         if route.act:
             await self._note_act(route, call, request, answer)
         elif call.noted.is_secret:

@@ -214,7 +214,8 @@ def send(request: Asks, answer: Answer, now: float) -> None:
     """Write the whole answer and end the request; ``now`` is seconds since the epoch."""
     headers = [(b"Date", _date(int(now)))]
     if answer.content_type:
-        headers.append((b"Content-Type", answer.content_type.encode("ascii")))
+        # It may be another server's word.
+        headers.append((b"Content-Type", answer.content_type.encode("ascii", "replace")))
     headers += answer.headers
     request.reply(answer.status, headers, answer.body)
 
