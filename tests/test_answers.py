@@ -194,6 +194,7 @@ class OddTests(SynchronousTestCase):
                 "EnrolledViaDEP is a list, not a boolean",
             ),
             ("Settings", {"Settings": 7}, "Settings is a number, not a list"),
+            ("Settings", {"Settings": [1]}, "Settings has elements that are no dictionaries"),
             ("DeviceLocation", {"Latitude": 1}, "Latitude or Longitude is missing"),
         ):
             self.assertEqual(decode(request_type, **keys).oddities, (oddity,))

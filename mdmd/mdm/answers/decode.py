@@ -276,7 +276,10 @@ def _parts(key: str, name: str, needed: bool = True) -> _Reader:
         found = rest.get(key)
         for each in found if isinstance(found, list) else [found]:
             if not isinstance(each, dict):
-                reading.take(rest, key, list)
+                if isinstance(found, list):
+                    reading.oddities.append(f"{key} has elements that are {_MANY[dict]}")
+                else:
+                    reading.take(rest, key, list)
                 return
             status, called = each.get("Status"), each.get(name) or each.get("Item")
             reading.parts.append(
