@@ -457,6 +457,9 @@ class TargetsTests(SendCase):
             self.assertEqual(await self.ids(where), expected, where)
         self.assertEqual(await self.ids("", group="sales"), ["S1"])
         await self.assertRefused(self.ids("", group="nobodys"), NotHere)
+        for place in ("U-1", "-1", "9" * 30, "\u0663"):
+            page = self.targets.page("", NOW, place, group="sales")
+            await self.assertRefused(page, BadRequest)
         self.assertEqual(await self.ids("owner", group="sales"), ["S1"])
         await self.store.groups.add("sales", [self.user(0).enrollment])
         self.assertEqual(sorted(await self.ids("", group="sales")), ["S1", "user"])

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import attrs
 
-from mdmd.errors import NotHere
+from mdmd.errors import BadRequest, NotHere
 from mdmd.flow.where import Condition, Field, Fields, parse
 from mdmd.interfaces.fleet import EnrollmentRecord, IFleet
 from mdmd.interfaces.inventory import IGroups, IInventory, Known
@@ -34,6 +34,7 @@ _OURS = frozenset(
     }
 )  # fmt: skip
 LOOK_AT_ONCE = 25  # enrollments; then devices have their turn
+_CURSOR = re.compile("[0-9]{1,20}", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
@@ -65,12 +66,12 @@ class Targets:
         means all of them.
 
         :param after: a place that the last page gave.
-        :raises BadRequest: the expression has a mistake.
+        :raises BadRequest: the expression has a mistake, or no page gave this place.
         :raises NotHere: nobody is in such a group.
         """
         condition = parse(where) if where.strip() else None
         if group:
-            cursor, ones = await self._groups.members(group, int(after or 0), limit)
+            cursor, ones = await self._groups.members(group, _cursor(after), limit)
             if not (ones or cursor or after):
                 raise NotHere(f"there is no group {group[:80]!r}, or nobody is in it")
             found = [record for record in await self._fleet.describe(ones) if record is not None]
@@ -97,6 +98,13 @@ class Targets:
                 if condition.matches(fields_of(record, *each, inside), now):
                     found.append(record)
         return found
+
+
+def _cursor(place: str) -> int:
+    """Read a place in a group, "" for its beginning; the store counts with 64 bits."""
+    if not _CURSOR.fullmatch(place or "0") or int(place or "0") >> 64:
+        raise BadRequest("after is no place in this group")
+    return int(place or "0")
 
 
 def _is_usual(record: EnrollmentRecord, condition: Condition | None, named: bool) -> bool:
