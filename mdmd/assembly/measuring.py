@@ -36,9 +36,10 @@ def begin_measuring(
         versions = await store.certificates.versions()
         ends = {("push", topic): float(not_after) for topic, (_, not_after) in versions.items()}
         standings = await webhooks.standings()
+        with_work, _ = await store.push.waiting()
         return Seen(
             ended=await store.totals.ended(),
-            with_work=await store.totals.with_work(),
+            with_work=with_work,
             enrolled=await store.certificates.enrolled(),
             certificates=ends | _own_certificates(config, parts),
             webhooks={

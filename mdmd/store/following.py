@@ -57,5 +57,5 @@ class Due:
         """Take those that are due; they come again after the lease unless planned anew."""
         now = self._tools.now()
         args = (now, now + lease_ms, limit)
-        taken = await self._tools.link.script("take_planned", (self._key,), args)
+        taken = await self._tools.link.script("take_due", (self._key,), args)
         return [keys.read_member(member) for member in taken]

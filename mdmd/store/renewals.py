@@ -23,15 +23,10 @@ class Renewals:
     _turn: count = attrs.field(factory=count)  # type: ignore[type-arg]
 
     async def claim_due(self, limit: int, lease_ms: int) -> list[Renewal]:
-        """Take up to ``limit`` that are due, from one shard after the other."""
-        now = self._tools.now()
-        taken: list[bytes] = []
-        for _ in keys.RENEWALS:
-            shard = keys.RENEWALS[next(self._turn) % len(keys.RENEWALS)]
-            args = (now, now + lease_ms, limit - len(taken))
-            taken += await self._tools.link.script("take_renewals", (shard,), args)
-            if len(taken) >= limit:
-                break
+        """Take up to ``limit`` that are due; no shard has to wait for another."""
+        now, first = self._tools.now(), next(self._turn) % len(keys.RENEWALS)
+        shards = keys.RENEWALS[first:] + keys.RENEWALS[:first]
+        taken = await self._tools.link.script("take_due", shards, (now, now + lease_ms, limit))
         return [await self.get(keys.read_member(member)) for member in taken]
 
     async def get(self, enrollment: EnrollmentID) -> Renewal:

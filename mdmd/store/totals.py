@@ -18,7 +18,3 @@ class Totals:
         names = (tuple(name.decode().split("\0")) for name in found[::2])
         counts = map(int, found[1::2])
         return {(n[0], n[1]): count for n, count in zip(names, counts, strict=True) if len(n) == 2}
-
-    async def with_work(self) -> int:
-        """Count the enrollments that have something to be pushed for."""
-        return sum([int(await self._tools.link.call("ZCARD", shard)) for shard in keys.WORK])

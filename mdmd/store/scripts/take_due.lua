@@ -1,5 +1,5 @@
--- Takes due enrollments of some shards: each gets the end of the lease as its time, so that
--- nobody else takes it before.
+-- Takes who is due in some sorted sets: each gets the end of the lease as its time, so that nobody
+-- else takes it before.
 -- KEYS: shards     ARGV: 1 now, 2 end of the lease, 3 limit
 local taken = {}
 for _, shard in ipairs(KEYS) do
