@@ -46,9 +46,7 @@ async def follow_events(
     async def offload(work: Callable[[], Answer]) -> Answer:
         return await deferToThreadPool(reactor, reactor.getThreadPool(), work)
 
-    def now() -> int:
-        return int(reactor.seconds() * 1000)
-
+    now = store.tools.now
     reactions: list[Reaction] = [Learner(store.inventory, store.events, offload).react]
     if blueprints:
         rights = config.enroll.access_rights

@@ -73,9 +73,8 @@ async def serve(
     feed = await Feed.start(reactor, store.link)
     stack.push_async_callback(feed.stop)
     webhooks = await _send_webhooks(reactor, stack, parts, store, feed)
-    enqueuer = Enqueuer(
-        store.fleet, pushing.waker, Pins(store.inventory, lambda: int(reactor.seconds() * 1000))
-    )
+    now = store.tools.now
+    enqueuer = Enqueuer(store.fleet, pushing.waker, Pins(store.inventory, now))
     topic = push_topic(config, store.certificates)
     enrolling = await make_enrolling(
         *(reactor, config, parts.authority, parts.challenge, parts.enrolling),
@@ -89,7 +88,7 @@ async def serve(
     )
     refusals = Refusals(store.audit, reactor)
     stack.push_async_callback(refusals.close)
-    shelf = Shelf(config.apps.folder, config.mdmd.public_url, lambda: int(reactor.seconds() * 1000))
+    shelf = Shelf(config.apps.folder, config.mdmd.public_url, now)
     desk = attrs.evolve(
         _desk(reactor, parts, store, pushing, enrolling, enqueuer, sender),
         tail=Tail(store.fleet, reactor, feed),
