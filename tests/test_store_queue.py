@@ -106,6 +106,28 @@ class QueueTests(StoreCase):
         last = (await self.store.fleet.events(limit=100))[-1]
         self.assertEqual((last.facts["orphan"], last.facts["status"]), ("1", "Acknowledged"))
 
+    async def test_the_late_answer_to_what_was_taken_out(self) -> None:
+        """It says of which kind it is, once; whether it is the whole is not known any more."""
+        mac = await self.enrolled()
+        await mac.is_sent("A", "B")
+        await mac.idle()
+        await self.store.fleet.cancel(mac.enrollment, "A")
+        self.assertEqual([await mac.acknowledges("A") for _ in range(2)], ["B", "B"])
+        results = await self.store.fleet.results(mac.enrollment)
+        self.assertEqual(
+            [(each.uuid, each.request_type, each.status) for each in results],
+            [("A", "DeviceInformation", "orphan"), ("A", "DeviceInformation", "cancelled")],
+        )
+        facts = (await self.store.fleet.events(limit=100))[-1].facts
+        self.assertEqual(
+            [facts.get(each) for each in ("request_type", "orphan", "partial")],
+            ["DeviceInformation", "1", "1"],
+        )
+        self.assertEqual(await mac.says(Status.ERROR, "A"), "B")  # another one of it
+        self.assertEqual(
+            (await self.store.fleet.results(mac.enrollment))[0].request_type, "DeviceInformation"
+        )
+
     async def test_expired(self) -> None:
         """Parked with an event when its time is over, and the queue goes on."""
         mac = await self.enrolled()

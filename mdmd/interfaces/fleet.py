@@ -73,7 +73,7 @@ class Result:
     """One final report (or an orphan), newest first in listings."""
 
     uuid: str
-    request_type: str  # "" for an orphan
+    request_type: str  # "" for an orphan of a command that nobody knows
     # Acknowledged | Error | CommandFormatError | Malformed | superseded | cancelled | orphan
     status: str
     error: str

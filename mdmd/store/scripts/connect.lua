@@ -14,12 +14,18 @@ local status, uuid, packed, digest, why, raw = unpack(ARGV, 14, 19)
 local known = redis.call('HMGET', record, 'enabled', 'topic')
 if not known[1] then return redis.error_reply('UNPINNED nothing') end
 
--- A report that did not reach its sender's knowledge comes again: nothing happens twice.
+-- A report that did not reach its sender's knowledge comes again: nothing happens twice. If its
+-- command ended before it, such as by an operator's cancel, that end tells the RequestType.
 local function heard_before()
-  local begin = uuid .. '\0' .. digest .. '\0'
+  local of, begin = uuid .. '\0', uuid .. '\0' .. digest .. '\0'
+  local was = ''
   for _, entry in ipairs(redis.call('LRANGE', results, 0, -1)) do
     if string.sub(entry, 1, #begin) == begin then return true end
+    if was == '' and string.sub(entry, 1, #of) == of then
+      was = string.match(entry, '^%Z*%z%Z*%z(%Z*)') or ''
+    end
   end
+  return false, was
 end
 
 local nth = 1
@@ -49,10 +55,15 @@ else
     redis.call('HSET', record, 'last', packed)
     event('mdm.Connect', id, raw, 'type', kind, 'status', status, 'command_uuid', uuid,
       'request_type', about[2] or '', 'error', why, unpack(about[4] and {'partial', '1'} or {}))
-  elseif not heard_before() then
-    remember(results, uuid, digest, '', 'orphan', why, '', 0, raw)
-    event('mdm.Connect', id, raw, 'type', kind, 'status', status, 'command_uuid', uuid,
-      'request_type', '', 'error', why, 'orphan', '1')
+  else
+    local heard, was = heard_before()
+    if not heard then
+      remember(results, uuid, digest, was, 'orphan', why, '', 0, raw)
+      -- Whether it asked for a part only is not known any more.
+      event('mdm.Connect', id, raw, 'type', kind, 'status', status, 'command_uuid', uuid,
+        'request_type', was, 'error', why, 'orphan', '1',
+        unpack(was ~= '' and {'partial', '1'} or {}))
+    end
   end
 end
 redis.call('HSET', record, 'seen', ARGV[1], 'pushes', 0)
