@@ -88,6 +88,8 @@ class FakeFleet:
         self, command: Command, targets: Sequence[EnrollmentID], policy: Policy
     ) -> list[Enqueued]:
         self.sent.append((command, [str(each) for each in targets], policy))
+        for one in targets if policy.instead_of else ():
+            await self.cancel(one, policy.instead_of)
         return [self._enqueue(command, str(each)) for each in targets]
 
     def _enqueue(self, command: Command, id: str) -> Enqueued:

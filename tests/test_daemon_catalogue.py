@@ -165,6 +165,18 @@ class CatalogueDaemonTests(DaemonCase):
         cleared = self.daemon.mdmctl("queue", mac.udid, "--clear").stdout
         self.assertEqual(cleared, "2 taken out; the device may have 1 of them already\n")
 
+    def test_what_can_not_be_put_back_stays(self) -> None:
+        """A send that fails after all takes nothing out of the queue."""
+        mac = self.mac(13)
+        self.daemon.mdmctl("send", mac.udid, "SecurityInfo", "--uuid", "BACK")
+        self.store("HSET", keys.record(EnrollmentID(mac.udid)), "tally", "nonsense")
+        refused = self.daemon.mdmctl("queue", mac.udid, "--requeue", "BACK")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("damaged", refused.stderr)
+        self.store("HSET", keys.record(EnrollmentID(mac.udid)), "tally", "1")
+        queue: Any = self.daemon.ask("queue", mac.udid)
+        self.assertEqual([each["uuid"] for each in queue], ["BACK"])
+
     def test_the_name_of_what_was_queued(self) -> None:
         """A phone takes no PIN, so it has a lock of its own: that is named; of none no name."""
         phone = self.daemon.device(UDID.format("A"), ProductName="iPhone14,2", OSVersion="18.1")

@@ -1,5 +1,7 @@
 """Commands for later, commands of which one is enough, and a night of NotNow; on a real Valkey."""
 
+from typing import Any
+
 from mdmd.interfaces.fleet import Enqueued, Policy, Priority
 from mdmd.interfaces.push import DuePush
 from mdmd.mdm.report import Status
@@ -215,6 +217,50 @@ class KindTests(StoreCase):
         for uuid in ("1", "2"):
             await self.send(mac, uuid, "DeviceInformation", True)
         self.assertEqual(await self.store.link.call("KEYS", b"mdmd:command:*"), [b"mdmd:command:2"])
+
+
+class InsteadTests(StoreCase):
+    """One goes into the queue in the moment that another one goes out, or neither does."""
+
+    async def put_back(self, mac: Talker, old: str, new: str, **more: Any) -> Enqueued:
+        policy = Policy(instead_of=old, **more)
+        (outcome,) = await self.store.fleet.enqueue(command(new), [mac.enrollment], policy)
+        return outcome
+
+    async def test_the_old_one_ends(self) -> None:
+        """As cancelled, in the results and in the events; nothing of it stays in the store."""
+        mac = await self.enrolled()
+        await mac.is_sent("A", "B")
+        await mac.idle()
+        self.assertIs(await self.put_back(mac, "A", "A2"), Enqueued.QUEUED)
+        self.assertEqual(await mac.queue(), [("B", "waiting"), ("A2", "waiting")])
+        (ended,) = await self.store.fleet.results(mac.enrollment)
+        self.assertEqual((ended.uuid, ended.status, ended.attempts), ("A", "cancelled", 1))
+        self.assertEqual((await self.topics())[-2:], ["mdmd.Cancelled", "mdmd.Enqueued"])
+        self.assertIsNone(await self.store.fleet.command("A"))
+        self.assertIs(await self.put_back(mac, "A", "A2"), Enqueued.DUPLICATE)
+
+    async def test_what_has_been_answered_is_not_sent_again(self) -> None:
+        """The device was faster than the operator."""
+        mac = await self.enrolled()
+        await mac.is_sent("A")
+        await mac.acknowledges("A")
+        self.assertIs(await self.put_back(mac, "A", "A2"), Enqueued.GONE)
+        self.assertEqual(await mac.queue(), [])
+
+    async def test_of_a_kind(self) -> None:
+        """A lock is in no way of itself; while another one is pending, it stays set aside."""
+        mac = await self.enrolled()
+        await mac.is_sent("A", policy=Policy(kind="lock", max_attempts=1))
+        self.assertIs(await self.put_back(mac, "A", "A2", kind="lock"), Enqueued.QUEUED)
+        await mac.is_sent("B", policy=Policy(kind="lock"))
+        self.assertEqual(await mac.queue(), [("A2", "waiting")])
+        await self.put_back(mac, "A2", "A3", kind="lock", max_attempts=1)
+        await mac.idle()
+        await mac.idle()
+        await mac.is_sent("B", policy=Policy(kind="lock"))
+        self.assertIs(await self.put_back(mac, "A3", "A4", kind="lock"), Enqueued.PENDING)
+        self.assertEqual(await mac.queue(), [("B", "waiting"), ("A3", "stuck")])
 
 
 class StepTests(StoreCase):

@@ -36,6 +36,7 @@ class Fault(StrEnum):
     # Of lock and wipe, by the kind's name.
     PENDING = "a {} is pending already, so this one was not queued: mdmctl queue shows it, and \
 takes it out with --cancel UUID"
+    GONE = "the command whose place it was to take is not in its queue any more"
     DISABLED = "queued, but the enrollment is disabled: it is not pushed to"
 
 
@@ -149,7 +150,7 @@ class Enqueuer:
                 awake[typed] = target
             elif outcome is Enqueued.PENDING:
                 status[typed] = TargetReply(command_error=Fault.PENDING.format(policy.kind))
-            if outcome in (Enqueued.PENDING, Enqueued.UNREADABLE):
+            if outcome in (Enqueued.PENDING, Enqueued.GONE, Enqueued.UNREADABLE):
                 without.add(target)
         if self._pins is not None:
             await self._pins.forget(command, kept.new & without)
@@ -193,6 +194,7 @@ _REPLIES = {
     Enqueued.DUPLICATE: TargetReply(command_error=Fault.DUPLICATE.value),
     Enqueued.UNREADABLE: TargetReply(command_error=Fault.UNREADABLE.value),
     Enqueued.PENDING: TargetReply(command_error=Fault.PENDING.value),  # its kind is filled in
+    Enqueued.GONE: TargetReply(command_error=Fault.GONE.value),
     Enqueued.DISABLED: TargetReply(push_error=Fault.DISABLED.value),
 }
 

@@ -40,6 +40,7 @@ class How:
     force: bool = False  # whatever the catalogue says against it
     keep: bool = False  # beside one of the same kind that waits
     prune: bool = False  # leave out for each device what it can't take
+    instead_of: str = ""  # the CommandUUID of one that is taken out for it
 
 
 @attrs.frozen
@@ -211,6 +212,7 @@ def policy_of(found: Entry | None, keys: Mapping[str, object], how: How) -> Poli
         kind=kind,
         replaces=replaces,
         partial=is_partial(keys),
+        instead_of=how.instead_of,
     )
 
 

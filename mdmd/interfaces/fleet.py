@@ -35,6 +35,8 @@ class Policy:
     # (generation, number): a step of those that a generation of an enrollment gets in the order of
     # their numbers, each once; one that it has had, or a generation that is over, says DUPLICATE.
     step: tuple[int, int] | None = None
+    # The CommandUUID of one in the queue that is taken out in the moment that this one is queued.
+    instead_of: str = ""
 
 
 class Enqueued(StrEnum):
@@ -46,6 +48,7 @@ class Enqueued(StrEnum):
     DUPLICATE = "duplicate"  # this CommandUUID is in its queue already
     UNREADABLE = "unreadable"  # what the store has of it is damaged; nothing was queued
     PENDING = "pending"  # refused: one of the policy's kind is in its queue already
+    GONE = "gone"  # refused: the one whose place it was to take is not in the queue
 
 
 @attrs.frozen

@@ -38,6 +38,7 @@ _ANSWERS = {
     ord("u"): Enqueued.UNKNOWN,
     ord("p"): Enqueued.PENDING,
     ord("x"): Enqueued.UNREADABLE,
+    ord("g"): Enqueued.GONE,
 }
 
 
@@ -110,6 +111,7 @@ class Fleet:
             int(policy.replaces),
             int(policy.partial),
             *(policy.step or ("", "")),
+            keys.pack(policy.instead_of),
         )
 
     async def _enqueue(
@@ -120,7 +122,7 @@ class Fleet:
         whole_body: bytes,
     ) -> list[Enqueued]:
         before, after = frame
-        kind = after[-5]
+        kind, *_, instead = after[-6:]
         names: list[Word] = [
             keys.COMMANDS + bytes(before[0]),  # type: ignore[arg-type]
             keys.SEQUENCE,
@@ -128,7 +130,7 @@ class Fleet:
         members = []
         for one in batch:
             names += keys.of_target(one)
-            if kind:
+            if kind or instead:
                 names += (keys.sent(one), keys.results(one), keys.kinds(one))
             members.append(keys.member(one))
         try:

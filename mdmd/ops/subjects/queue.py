@@ -49,7 +49,8 @@ class Queue(Subject):
         It gets a new CommandUUID, and no limits of time and attempts; the old
         one ends as ``cancelled``. ``attempts`` in the answer are those of the
         old one: if it was sent, the device may have done it already. Refused while
-        another lock (or wipe) than this one is pending.
+        another lock (or wipe) than this one is pending; what is refused stays
+        where it was.
         """
         one = await find(self.desk, id, caller)
         old = await self.desk.fleet.command(uuid)
@@ -63,11 +64,10 @@ class Queue(Subject):
             raise NotAllowed(f"{old.request_type} needs the role {role}")
         _check_single(line, lines)
         new = renamed(old)
-        await self.desk.fleet.cancel(one, uuid)
-        how = How(priority=Priority(line.priority), force=True)
+        how = How(priority=Priority(line.priority), force=True, instead_of=uuid)
         sent = await self.desk.sender.send(new, [str(one)], how)
         if error := sent.reply.status[str(one)].command_error:
-            raise Conflict(f"{old.request_type} was taken out, but not put back: {error}")
+            raise Conflict(f"{old.request_type} was not put back: {error}")
         return {"uuid": new.uuid, "request_type": new.request_type, "attempts": line.attempts}
 
 
