@@ -86,6 +86,23 @@ class SendTests(CommandLine):
             done = self.mdmctl("send", MAC, *words, status=2 if usage else 1)
             self.assertIn(text, done.stderr)
 
+    def test_options_anywhere(self) -> None:
+        """Also between the words of a verb, as people type them."""
+        for kind, words in (
+            ("EnableLostMode", ("lost-mode", "on", "--message", "Call us", MAC, "--force")),
+            (
+                "InstallEnterpriseApplication",
+                ("install-app", "https://example.org/m", "--mac-package", MAC, "--no-push"),
+            ),
+            ("ProfileList", ("send", MAC, "--no-push", "ProfileList", "--keep", "ManagedOnly=no")),
+        ):
+            sent = self.data(*words)
+            self.assertEqual((sent["request_type"], list(sent["status"])), (kind, [MAC]))
+        done = self.mdmctl("lost-mode", "on", "--mesage", "x", PHONE, status=2)
+        self.assertIn("--mesage", done.stderr)
+        done = self.mdmctl("results", MAC, "--limit", "1", "NOT-THERE", status=1)
+        self.assertIn("no result of this command", done.stderr)
+
     def test_targets(self) -> None:
         """Ids, everybody, those for which an expression holds; a mistake in it has its place."""
         both = self.data("send", "--all", "SecurityInfo")

@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 
 from mdmd.cli.exits import FAILED, INTERRUPTED
+from mdmd.cli.mixing import MixingParser
 from mdmd.errors import MdmdError
 
 # A new group of verbs: one module, one name here.
@@ -103,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Declare every verb; nothing but argparse is loaded."""
-    parser = argparse.ArgumentParser(
+    parser = MixingParser(
         prog="mdmctl",
         description="Look into a running mdmd and act on it.",
         epilog=(
