@@ -98,6 +98,9 @@ class SendTests(CommandLine):
         ):
             sent = self.data(*words)
             self.assertEqual((sent["request_type"], list(sent["status"])), (kind, [MAC]))
+        self.mdmctl("group", "add", "--", "-odd", MAC)
+        left = self.mdmctl("group", "remove", "--", "-odd", MAC).stdout
+        self.assertEqual(left, "1 out of -odd\n")
         done = self.mdmctl("lost-mode", "on", "--mesage", "x", PHONE, status=2)
         self.assertIn("--mesage", done.stderr)
         done = self.mdmctl("results", MAC, "--limit", "1", "NOT-THERE", status=1)
@@ -109,10 +112,26 @@ class SendTests(CommandLine):
         self.assertEqual(sorted(both["status"]), [MAC, PHONE])
         one = self.data("send", "SecurityInfo", "--where", "serial~C02")
         self.assertEqual(list(one["status"]), [MAC])
+        whole = self.data("send", MAC, "SecurityInfo", "--where", "serial~C02")
+        self.assertEqual(list(whole["status"]), [MAC])
+        twice = self.data("info", "C02XL0THJGH5", "--all")
+        self.assertEqual(sorted(twice["status"]), sorted(["C02XL0THJGH5", PHONE]))
+        blank = self.mdmctl("send", "SecurityInfo", "--where", " ", status=1).stderr
+        self.assertIn("the name of a field is needed, not the end", blank)
         done = self.mdmctl("send", "SecurityInfo", "--where", "os<", status=1)
         self.assertEqual(done.stderr, "mdmctl: a value is needed after <\n  os<\n     ^\n")
         done = self.mdmctl("send", "SecurityInfo", "--where", "os<1", status=1)
         self.assertIn("nobody is meant", done.stderr)
+
+    def test_a_whole_command_has_its_own_name(self) -> None:
+        """Another one beside it is no word that nobody reads."""
+        path = self.folder / "whole.plist"
+        whole = {"CommandUUID": "W-1", "Command": {"RequestType": "ProfileList"}}
+        path.write_bytes(plistlib.dumps(whole))
+        refused = self.mdmctl("send", MAC, "--plist", str(path), "--uuid", "W-2", status=1)
+        self.assertIn("leave --uuid out", refused.stderr)
+        sent = self.data("send", MAC, "--plist", str(path), "--where", "serial~C02")
+        self.assertEqual((sent["command_uuid"], list(sent["status"])), ("W-1", [MAC]))
 
     def test_groups(self) -> None:
         """Who is in a group gets what is sent to it."""

@@ -17,9 +17,10 @@ class MixingParser(argparse.ArgumentParser):
 
     _mixing = False
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Read the options first, then what is left, if there may be options in between."""
-        if self._mixing or not self._mixes():
+        # After -- everything is a word; argparse loses it when it reads twice.
+        if self._mixing or "--" in (args or ()) or not self._mixes():
             return super().parse_known_args(args, namespace)
         self._mixing = True
         try:

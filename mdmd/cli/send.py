@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Awaitable, Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,12 +127,22 @@ def _read(path: str) -> bytes:
     return Path(path).read_bytes()
 
 
+def _ids_first(args: argparse.Namespace) -> bool:
+    """Say whether the words begin with ids: they may be left out if others are chosen."""
+    if not (args.all or args.where or args.group):
+        return bool(args.words)
+    names = list(takewhile(lambda word: "=" not in word, args.words))
+    return len(names) > (0 if args.plist else 1)
+
+
 def _send(args: argparse.Namespace) -> int:
     from mdmd.errors import BadRequest
 
     words = list(args.words)
-    ids = [] if args.all or args.where or args.group or not words else [words.pop(0)]
+    ids = [words.pop(0)] if _ids_first(args) else []
     if args.plist:
+        if args.uuid:
+            raise BadRequest("--plist is the whole command, its CommandUUID too: leave --uuid out")
         if words:
             raise BadRequest(f"--plist is the whole command; what is {words[0]!r}?")
         return dispatch(args, ids, "commands.send_raw", {"plist": _read(args.plist), **how(args)})

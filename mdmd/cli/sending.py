@@ -64,11 +64,12 @@ async def send(
         options = {**options, "uuid": str(uuid4()).upper()}
     whole: dict[str, Any] = {"status": {}, "warnings": {}, "command_uuid": "", "request_type": ""}
     looked_at, progress = 0, None
+    told: dict[str, dict[str, Any]] = {}  # by enrollment id: who is meant twice gets it once
     try:
         async for part in parts_of(remote, args, ids):
             looked_at += part.looked_at
-            if part.ids:
-                _add(whole, await remote.call(name, ids=part.ids, **options))
+            if left := [each for each in part.ids if each not in told]:
+                _add(whole, await remote.call(name, ids=left, **options), told)
             progress = progress or Progress(await _total(remote, args, ids, part))
             progress.tell(looked_at, _so_far(whole))
     except MdmdError:
@@ -84,8 +85,11 @@ async def send(
     return whole
 
 
-def _add(whole: dict[str, Any], reply: dict[str, Any]) -> None:
-    whole["status"].update(reply.pop("status"))
+def _add(whole: dict[str, Any], reply: dict[str, Any], told: dict[str, dict[str, Any]]) -> None:
+    status = reply.pop("status")
+    whole["status"].update(
+        {typed: told.setdefault(each["id"], each) for typed, each in status.items()}
+    )
     for line, who in reply.pop("warnings", {}).items():
         whole["warnings"].setdefault(line, []).extend(who)
     whole.update({key: value for key, value in reply.items() if value or key not in whole})

@@ -69,7 +69,7 @@ class Targets:
         :raises BadRequest: the expression has a mistake, or no page gave this place.
         :raises NotHere: nobody is in such a group.
         """
-        condition = parse(where) if where.strip() else None
+        condition = parse(where) if where else None
         if group:
             cursor, ones = await self._groups.members(group, _cursor(after), limit)
             if not (ones or cursor or after):
