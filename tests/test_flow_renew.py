@@ -12,15 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from mdmd.assembly.rounds import Rounds
 from mdmd.errors import Conflict, MdmdError, NoIdentity, NotHere
 from mdmd.flow.checkin import CheckIns
-from mdmd.flow.connect import Connect
 from mdmd.flow.enroll import Guest
 from mdmd.flow.renew import PREFIX, Renew, next_step
 from mdmd.interfaces.certificates import IssuedCertificate, Renewal
 from mdmd.interfaces.fleet import Result
 from mdmd.interfaces.identity import Identity
-from mdmd.interfaces.queue import Turn
 from mdmd.mdm import plist
-from mdmd.mdm.command import Command, build_command
+from mdmd.mdm.command import Command
 from mdmd.mdm.enrollment import EnrollmentID
 
 DAY = 86_400_000
@@ -234,23 +232,7 @@ class RenewTests(SynchronousTestCase):
 
 
 class ExpiredTests(SynchronousTestCase):
-    """An expired identity that is let in gets its renewal, and nothing else."""
-
-    def test_connect(self) -> None:
-        """Another command stays in the queue; the renewal is given."""
-        body = plist.dumps({"UDID": "UDID-1", "Status": "Idle"})
-        expired = Identity("ab", expired=True)
-        for uuid, is_given in ((f"{PREFIX}1", True), ("other", False)):
-            command = build_command("InstallProfile", {"Payload": b"x"}, uuid)
-
-            class Queue:
-                async def report_and_next(self, *_: Any, command: Command = command) -> Turn:
-                    return Turn(command=command)
-
-            answer = self.successResultOf(
-                Deferred.fromCoroutine(Connect(Queue()).answer(expired, body))
-            )
-            self.assertEqual(answer, command.raw if is_given else b"")
+    """An expired identity that is let in connects, and does nothing else."""
 
     def test_check_in(self) -> None:
         """It can't check in."""

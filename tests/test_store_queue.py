@@ -1,5 +1,7 @@
 """The queue of an enrollment, as its device meets it, on a real Valkey."""
 
+import attrs
+
 from mdmd.errors import NotEnrolled, WrongIdentity
 from mdmd.interfaces.fleet import Policy, Priority
 from mdmd.interfaces.queue import Turn
@@ -231,6 +233,41 @@ class QueueTests(StoreCase):
         self.assertNotIn(b"493817", dump)
         self.assertNotIn(b"recovery key", dump)
         self.assertIn(b"recovery key", (await self.store.fleet.results(mac.enrollment))[0].raw)
+
+
+class ExpiredTests(StoreCase):
+    """An expired identity that is let in gets its renewal, and nothing else."""
+
+    async def test_its_renewal_and_nothing_else(self) -> None:
+        """Whatever stands before it; and what it does not get was not sent."""
+        mac = await self.enrolled()
+        first, uuid = Policy(Priority.SECURITY, max_attempts=2), "renew-identity-1"
+        await mac.is_sent("LOCK", policy=first)
+        due = await self.store.renewals.get(mac.enrollment)
+        self.assertTrue(await self.store.renewals.move(due, "sent", MS, 1, uuid))
+        mac.identity = attrs.evolve(mac.identity, expired=True)
+        for _ in range(3):
+            self.assertIsNone(await mac.idle())
+        await mac.is_sent(uuid, policy=Policy(Priority.SECURITY))
+        self.assertEqual(await mac.idle(), uuid)
+        self.assertIsNone(await mac.not_now(uuid))
+        self.assertEqual(await mac.idle(), uuid)
+        self.assertIsNone(await mac.acknowledges(uuid))
+        self.assertEqual(await mac.queue(), [("LOCK", "waiting")])
+        mac.identity = attrs.evolve(mac.identity, expired=False)
+        self.assertEqual(await mac.idle(), "LOCK")
+
+    async def test_many_whose_time_has_come(self) -> None:
+        """The renewal comes though there are more of them than one step lets in."""
+        mac, uuid = await self.enrolled(), "renew-identity-1"
+        many = [f"U-{n}" for n in range(1001)]
+        await mac.is_sent(*many, policy=Policy(not_before=MS + 1000))
+        due = await self.store.renewals.get(mac.enrollment)
+        await self.store.renewals.move(due, "sent", MS, 1, uuid)
+        await mac.is_sent(uuid, policy=Policy(Priority.SECURITY))
+        self.clock.advance(2)
+        mac.identity = attrs.evolve(mac.identity, expired=True)
+        self.assertEqual(await mac.idle(), uuid)
 
 
 class RedisQueueTests(QueueTests):

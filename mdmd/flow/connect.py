@@ -3,12 +3,12 @@ A device connects: it reports, and gets the next command.
 
 This is the whole of it. The rules on state are in ``store/scripts/connect.lua``
 because they have to be one atomic step: what the report ends, what the queue
-offers next, what is parked, when to push again.
+offers next (to an expired identity, where one is let in, its renewal only), what is
+parked, when to push again.
 """
 
 from collections.abc import Awaitable, Callable
 
-from mdmd.flow.renew import is_renewal
 from mdmd.interfaces.identity import Identity, Notes
 from mdmd.interfaces.queue import IQueue
 from mdmd.mdm.report import Report, decode_report
@@ -37,8 +37,6 @@ class Connect:
         an Error, a result nobody asked for, or one we can't read, the device
         still gets its next command, or it would repeat itself for ever.
 
-        An expired identity, where it is let in, gets its renewal only.
-
         :param noted: gets what the log is to tell: who, what was reported, what was given.
         :raises BadMessage: it is no report at all; nothing was changed.
         :raises WrongIdentity: the certificate is not the one pinned to the device.
@@ -51,11 +49,10 @@ class Connect:
         turn = await self._queue.report_and_next(report, identity)
         if turn.topic:
             noted["topic"] = turn.topic
-        command = turn.command
-        if command is None or (identity.expired and not is_renewal(command.uuid)):
+        if turn.command is None:
             return b""
-        noted["given"] = command.request_type
-        return command.raw
+        noted["given"] = turn.command.request_type
+        return turn.command.raw
 
     async def _decode(self, body: bytes) -> Report:
         if self._offload is None or len(body) <= LARGE:

@@ -53,11 +53,6 @@ class Step:
     send: bool = False
 
 
-def is_renewal(uuid: str) -> bool:
-    """Say whether a command is one that renews an identity."""
-    return uuid.startswith(PREFIX)
-
-
 def next_step(it: Renewal, now: int, share: float, status: str) -> Step:
     """
     Say what to do with a renewal that is due to be looked at.

@@ -30,7 +30,8 @@ class IQueue(Protocol):
         Record the report and take the next command, in one step.
 
         Rules: docs/store.md, "connect". An orphan result is kept and makes an
-        event; the answer is the next command all the same.
+        event; the answer is the next command all the same. An identity that has
+        expired gets its renewal or none.
 
         :raises WrongIdentity: another certificate is pinned.
         :raises NotEnrolled: none is pinned.

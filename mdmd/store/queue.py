@@ -42,11 +42,11 @@ class Queue:
         args = (
             *(fingerprint, one.device, str(one), one.type.value, keys.member(one)),
             *(tools.repeat, PARK_AT_ONCE, report.status.value, *words),
-            *tools.life(one, identity),
+            *(*tools.life(one, identity), int(identity.expired)),
         )
         topic, *answer = await tools.change("connect", names, args, identity.query)
         while answer and answer[0] == b"again":
-            answer = await self._offer(one, report.status is Status.NOT_NOW)
+            answer = await self._offer(one, report.status is Status.NOT_NOW, identity.expired)
         return Turn(topic.decode(), self._command(answer) if answer else None)
 
     def _report(self, report: Report) -> tuple[str, bytes, str, str, bytes]:
@@ -61,12 +61,15 @@ class Queue:
             self._tools.payloads.seal(report.raw, keys.payload_place(report.enrollment)),
         )
 
-    async def _offer(self, one: EnrollmentID, skip: bool) -> Any:
+    async def _offer(self, one: EnrollmentID, skip: bool, expired: bool) -> Any:
         names = (
             *(keys.record(one), keys.queue(one), keys.sent(one)),
-            *(keys.results(one), keys.work(one)),
+            *(keys.results(one), keys.work(one), keys.device_record(one)),
         )
-        args = (str(one), keys.member(one), self._tools.repeat, PARK_AT_ONCE, int(skip))
+        args = (
+            *(str(one), keys.member(one), self._tools.repeat, PARK_AT_ONCE),
+            *(int(skip), int(expired)),
+        )
         return await self._tools.change("offer", names, args)
 
     def _command(self, answer: Any) -> Command:

@@ -21,6 +21,13 @@ local function first(queue, skip)
   return head[1], score
 end
 
+-- Says where one certain command is, if it may be offered.
+local function just(queue, uuid, skip)
+  local score = tonumber(redis.call('ZSCORE', queue, uuid) or nil)
+  if not score or score >= PARKED or (skip and score >= NOT_NOW) then return nil end
+  return uuid, score
+end
+
 -- Says whether anything is left that the device may still be offered.
 local function pending(queue)
   local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
@@ -82,10 +89,12 @@ local function park(queue, sent, results, id, uuid, score, about, it, state)
 end
 
 -- Takes the next command; parks exhausted ones on the way, but not more than `cap` in one call.
+-- `only`: the packed uuid of the one command that may be given; nil: any.
 -- Answers false (nothing), {'again'} (call once more) or {'command', uuid, type, body}.
-local function offer(queue, sent, results, id, skip, cap)
+local function offer(queue, sent, results, id, skip, cap, only)
   for _ = 1, cap do
-    local uuid, score = first(queue, skip)
+    local uuid, score
+    if only then uuid, score = just(queue, only, skip) else uuid, score = first(queue, skip) end
     if not uuid then return false end
     local c = redis.call('HMGET', COMMAND .. uuid, 'uuid', 'type', 'expires', 'max', 'body')
     local about = {uuid = c[1] or '', type = c[2] or ''}
@@ -105,6 +114,11 @@ local function offer(queue, sent, results, id, skip, cap)
     end
   end
   return {'again'}
+end
+
+-- Says which command alone a device may be given: with an expired certificate its renewal.
+local function only_renewal(device, expired)
+  return expired == '1' and (redis.call('HGET', device, 'renewal_uuid') or '') or nil
 end
 
 -- When to push again if the device does not come by itself: after the nth delay, or the last; or

@@ -3,7 +3,8 @@
 -- KEYS: 2 device, 3 record, 4 queue, 5 sent, 6 results, 7 work shard, 8 pin, 9 renewals shard
 -- ARGV: 7 fingerprint, 8 device id, 9 id, 10 type, 11 member, 12 repeat, 13 cap,
 --       14 status, 15 uuid, 16 packed uuid, 17 digest, 18 error, 19 report,
---       20 and 21 begin and end of the certificate (s), 22 when to renew it, 23 device's member
+--       20 and 21 begin and end of the certificate (s), 22 when to renew it, 23 device's member,
+--       24 '1': it has expired, and fetches its renewal only
 -- Answers the push topic, then as offer does.
 local refused = refuse(KEYS[2], KEYS[8], ARGV[7], ARGV[8],
   {ARGV[20], ARGV[21], ARGV[22], KEYS[9], ARGV[23]})
@@ -69,7 +70,8 @@ end
 redis.call('HSET', record, 'seen', ARGV[1], 'pushes', 0)
 
 local soonest = ripen(queue)
-local next = soonest == 0 and {'again'} or offer(queue, sent, results, id, status == 'NotNow', cap)
+local next = soonest == 0 and {'again'} or offer(queue, sent, results, id, status == 'NotNow', cap,
+  only_renewal(device, ARGV[24]))
 go_on(queue, work, member, delays, next, nth, known[1], soonest)
 -- The log's line of the request tells the topic.
 return {known[2] or '', unpack(next or {})}
