@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -21,7 +22,7 @@ from mdmd.doctor.finding import Finding, Grade
 from mdmd.doctor.redis import Client
 from mdmd.doctor.site import check_site, check_site_file
 from mdmd.doctor.store import check_store
-from mdmd.doctor.system import check_limits
+from mdmd.doctor.system import check_daemon, check_limits
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, key_pem
 from mdmd.sim.standin import make_push_certificate
@@ -185,6 +186,37 @@ class RunningTests(SynchronousTestCase):
         self.assertEqual([each.grade for each in found], [Grade.WARNING])
         self.assertRegex(found[0].text, r"ends in \d+ days")
 
+    def test_another_is_served(self) -> None:
+        """What devices refuse may be repaired in the file already: that is to be served then."""
+        state = self.daemon.state
+        site = state / "tls" / "site.pem"
+        self.addCleanup(site.write_bytes, site.read_bytes())
+        config = load(self.daemon.config)
+        url = config.mdmd.public_url.replace("localhost", "127.0.0.1")
+        other = attrs.evolve(config, mdmd=attrs.evolve(config.mdmd, public_url=url))
+        certificate, _ = self.daemon.authority().issue_server(["127.0.0.1"], days=60)
+        site.write_bytes(certificate_pem(certificate))
+        (finding,) = check_site(other, [], nothing)
+        self.assertIn(f"it is not what is in {site}", finding.text)
+        self.assertIn("systemctl restart mdmd", finding.remedy)
+
+    def test_hangs(self) -> None:
+        """A port that takes connections and says nothing is no fault of a firewall."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            config = load(self.daemon.config)
+            hung = attrs.evolve(
+                config,
+                mdmd=attrs.evolve(config.mdmd, public_url=f"https://localhost:{port}"),
+                site=attrs.evolve(config.site, listen=(f"tcp:{port}",)),
+            )
+            with mock.patch("mdmd.doctor.site._TIMEOUT", 0.2):
+                found = list(check_site(hung, [], nothing))
+        self.assertIn("no answer in time", found[0].text)
+        self.assertIn("systemctl restart mdmd", found[0].remedy)
+        finding = check_daemon(self.daemon.state / "mdmd.sock", "the store is away")
+        self.assertIn("it runs", finding.remedy)
+
     def test_apns_unreachable(self) -> None:
         """A closed port, and what is to be opened."""
         config = load(self.daemon.config)
@@ -285,6 +317,64 @@ class StoppedTests(SynchronousTestCase):
             self.assertEqual(len(matching), 1, (subject, found))
             self.assertTrue(matching[0].remedy)
 
+    def test_others_can_read(self) -> None:
+        """Each file with a secret that an option names is looked at, and a password in the file."""
+        named = {
+            "API's TLS key": "[api]\ncertificate = tls/site.pem\nkey = x.1",
+            "enroll password": "[enroll]\naccess = basic\npassword_file = x.2",
+            "signing key": "signing_certificate = tls/site.pem\nsigning_key = x.3",
+            "webhook a": "[webhook a]\nurl = https://a.example.org\nkey_file = x.4",
+            "configuration": "[apns]\nproxy = http://user:s3cret@localhost:3128",
+        }
+        path = self.state / "mdmd.conf"
+        path.write_text(f"{path.read_text()}{chr(10).join(named.values())}\n")
+        for number in range(1, 5):
+            shutil.copy(self.state / "tls" / "site.key", self.state / f"x.{number}")
+        config = load(path)
+        (finding,) = told(check_files(config, path=path), "file modes")
+        self.assertEqual(finding.grade, Grade.OK)
+        for each in (path, *self.state.glob("x.*"), self.state / "operators.json"):
+            each.chmod(0o644)
+        found = {
+            each.subject for each in check_files(config, path=path) if "chmod 600" in each.remedy
+        }
+        self.assertEqual(found, {*named, "operators"})
+
+    def test_key_of_root(self) -> None:
+        """A key of root that the daemon reads by its group is right; if it can't, root is told."""
+        if os.geteuid() != 0:
+            self.skipTest("only root can give files away")
+        for path in (self.state, *self.state.rglob("*")):
+            os.chown(path, 65534, 65534)
+        folder = Path(tempfile.mkdtemp(prefix="mdmd-", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, folder)
+        folder.chmod(0o755)
+        key = Path(shutil.copy(self.state / "tls" / "site.key", folder))
+        config = attrs.evolve(self.config, site=attrs.evolve(self.config.site, key=key))
+        os.chown(key, 0, 65534)
+        key.chmod(0o640)
+        self.assertEqual([each for each in check_files(config) if each.remedy], [])
+        key.chmod(0o600)
+        (finding,) = (each for each in check_files(config) if each.remedy)
+        self.assertIn(f"can't read {key}", finding.text)
+        for mode, group in ((0o640, 0), (0o644, 65534)):
+            os.chown(key, 0, group)
+            key.chmod(mode)
+            self.assertIn("others than its owner", told(check_files(config), "site key")[0].text)
+
+    def test_pair_that_needs_a_word(self) -> None:
+        """A chain in the wrong order, a key with a passphrase: what is to be done about it."""
+        tls = self.state / "tls"
+        certificate = (tls / "site.pem").read_bytes()
+        (tls / "site.pem").write_bytes((self.state / "ca" / "ca.pem").read_bytes() + certificate)
+        (finding,) = told(check_files(self.config), "site certificate")
+        self.assertIn("put it before those of the CAs", finding.remedy)
+        words = ["openssl", "pkey", "-aes256", "-passout", "pass:x", "-in", tls / "site.key"]
+        locked = subprocess.run(words, check=True, capture_output=True).stdout
+        (tls / "site.key").write_bytes(locked)
+        (finding,) = told(check_files(self.config), "site certificate")
+        self.assertIn("take the passphrase off", finding.remedy)
+
     def test_others_can_change(self) -> None:
         """Whoever can write the list of the operators is one: each such file and folder is told."""
         for name in ("", "ca", "tls", "operators.json", "manhole/authorized_keys"):
@@ -305,11 +395,13 @@ class StoppedTests(SynchronousTestCase):
     def test_chain_while_down(self) -> None:
         """What a device will say of the files is known before anybody serves them."""
         self.assertEqual(list(check_site_file(self.config)), [])
+        (finding,) = check_site_file(self.config, NOW + timedelta(days=710))
+        self.assertRegex(finding.text, r"ends in \d+ days")
         tls = self.state / "tls"
         ours = CertificateAuthority.create("Another", kind="ec")
         remedies = []
         for names in (["localhost"], ["wrong.example.org"]):
-            certificate, key = ours.issue_server(names, days=5)
+            certificate, key = ours.issue_server(names, days=60)
             (tls / "site.key").write_bytes(key_pem(key))
             (tls / "site.pem").write_bytes(certificate_pem(certificate))
             with mock.patch.dict(os.environ, SSL_CERT_FILE=str(self.roots(ours))):
@@ -423,6 +515,12 @@ class StoreTests(SynchronousTestCase):
         found = told(self.check(), "persistence")
         self.assertEqual([each.grade for each in found], [Grade.OK, Grade.WARNING])
 
+    def test_more_than_full(self) -> None:
+        """One that takes nothing any more has failed."""
+        self.client.ask("CONFIG", "SET", "maxmemory", 500_000)
+        (finding,) = told(self.check(), "memory")
+        self.assertEqual(finding.grade, Grade.FAILED)
+
     def test_wrong_password(self) -> None:
         """Refused is not the same as down; the password is not shown."""
         self.client.ask("CONFIG", "SET", "requirepass", "s3cret")
@@ -430,6 +528,9 @@ class StoreTests(SynchronousTestCase):
         (finding,) = self.check(redis=url)
         self.assertEqual(finding.grade, Grade.FAILED)
         self.assertNotIn("wr0ng", finding.text)
+        self.assertIn("correct user and password", finding.remedy)
+        (finding,) = self.check()
+        self.assertIn("put the password into [store] redis", finding.remedy)
 
     def test_down(self) -> None:
         """A server that is not there."""

@@ -107,7 +107,7 @@ def _examine(
     from mdmd.doctor.finding import ok, skipped
 
     yield ok("configuration", f"{path}: no mistakes")
-    yield from files.check_files(config)
+    yield from files.check_files(config, path=path)
     if sock is None:
         yield skipped("daemon", told.why)
     else:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from mdmd.config import Config
 from mdmd.doctor.finding import Finding, failed, ok, skipped, warning
-from mdmd.doctor.trust import trusting
+from mdmd.doctor.trust import spelled, trusting
 
 _TIMEOUT = 8.0  # seconds
 _SOON = 30  # days
@@ -78,7 +78,7 @@ def check_apns(config: Config) -> Iterator[Finding]:
         yield failed("APNs", text, remedy)
         return
     except (OSError, http.client.HTTPException) as error:
-        text = f"{place} {way}: {getattr(error, 'strerror', None) or error}"
+        text = f"{place} {way}: {spelled(error)}"
         yield failed("APNs", text, _remedy(config, context, str(error)))
         return
     if spoken != "h2":

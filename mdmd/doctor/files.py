@@ -4,45 +4,99 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryptography import x509
 
 from mdmd.config import Config
+from mdmd.doctor.account import Account, check_account
 from mdmd.doctor.finding import Finding, failed, ok, warning
 from mdmd.errors import BadCertificate, StoreCorrupt
-from mdmd.pki.certificates import is_ca, load_certificate, load_key, matches
+from mdmd.pki.certificates import is_ca, load_certificate, load_chain, load_key, matches
 from mdmd.pki.sealing import CA_KEY, Sealer
 
 _SPACE = 1 << 30  # bytes free below which we warn
 
 
-def check_files(config: Config, now: datetime | None = None) -> Iterator[Finding]:
-    """Look at every file, without the daemon."""
+def check_files(
+    config: Config, now: datetime | None = None, path: Path | None = None
+) -> Iterator[Finding]:
+    """
+    Look at every file, without the daemon.
+
+    :param path: of the configuration itself.
+    """
     moment = now or datetime.now(UTC)
-    yield from _secrets(config)
+    account = Account.of(config.state)
+    secret = dict(_secrets(config, path))
+    yield from _private(secret, account)
     yield from _writable(config)
     yield from _owner(config.state)
+    yield from check_account(account, [*secret.values(), *_public(config)])
     yield from _authority(config, moment)
     yield from _pair("site certificate", config.site.certificate, config.site.key)
+    if config.api.certificate is not None and config.api.key is not None:
+        yield from _pair("API certificate", config.api.certificate, config.api.key)
     yield _space(config.state)
 
 
-def _secrets(config: Config) -> Iterator[Finding]:
-    secret = {
-        "sealing key": config.store.sealing_key,
-        "CA key": config.ca.key,
-        "site key": config.site.key,
-        "API key": config.api.key_file,
-        "SCEP challenge": config.scep.challenge_file,
-    }
+def _secrets(config: Config, path: Path | None) -> Iterator[tuple[str, Path]]:
+    """Name what is for the daemon only."""
+    yield "sealing key", config.store.sealing_key
+    yield "CA key", config.ca.key
+    yield "site key", config.site.key
+    yield "API key", config.api.key_file
+    yield "SCEP challenge", config.scep.challenge_file
     if config.manhole.enabled:
-        secret["manhole key"] = config.manhole.host_key
+        yield "manhole key", config.manhole.host_key
+    if config.api.key is not None:
+        yield "API's TLS key", config.api.key
+    if config.enroll.password_file is not None:
+        yield "enroll password", config.enroll.password_file
+    if config.enroll.signing_key is not None:
+        yield "signing key", config.enroll.signing_key
+    for name, each in config.webhooks.items():
+        if each.key_file is not None:
+            yield f"webhook {name}", each.key_file
+    yield from _hashes_and_data(config)
+    if path is not None and any(_password(each) for each in _urls(config)):
+        yield "configuration", path  # it has a password in it
+
+
+def _hashes_and_data(config: Config) -> Iterator[tuple[str, Path]]:
+    made = {"operators": config.state / "operators.json", "store folder": config.state / "store"}
+    for name, path in made.items():
+        if path.exists() and not path.stat().st_mode & 0o022:  # else _writable says so
+            yield name, path
+
+
+def _urls(config: Config) -> Iterator[str]:
+    yield config.store.redis
+    yield config.apns.proxy or ""
+    yield from (each.url for each in config.webhooks.values())
+
+
+def _password(url: str) -> str | None:
+    with contextlib.suppress(ValueError):
+        return urlsplit(url).password
+    return None
+
+
+def _public(config: Config) -> Iterator[Path]:
+    """Name the other files that the daemon reads."""
+    yield config.ca.certificate
+    yield config.site.certificate
+    more = (config.api.certificate, config.apns.trust, config.store.ca)
+    yield from (each for each in more if each is not None)
+
+
+def _private(secret: Mapping[str, Path], account: Account | None) -> Iterator[Finding]:
     bad = False
     for name, path in secret.items():
-        for finding in _secret(name, path):
+        for finding in _secret(name, path, account):
             bad = True
             yield finding
     if not bad:
@@ -75,7 +129,7 @@ def _owner(state: Path) -> Iterator[Finding]:
             )
 
 
-def _secret(name: str, path: Path) -> Iterator[Finding]:
+def _secret(name: str, path: Path, account: Account | None) -> Iterator[Finding]:
     try:
         about = path.stat()
     except PermissionError:
@@ -85,9 +139,13 @@ def _secret(name: str, path: Path) -> Iterator[Finding]:
         yield failed(name, f"{path}: {error.strerror}", "mdmctl init makes what is missing")
         return
     mode = stat.S_IMODE(about.st_mode)
-    if mode & 0o077:
-        text = f"{path} has mode {mode:04o}: others than its owner can use it"
-        yield failed(name, text, f"chmod 600 {path}")
+    text = f"{path} has mode {mode:04o}: others than its owner can use it"
+    if account is None or account.uid == about.st_uid:
+        if mode & 0o077:
+            yield failed(name, text, f"chmod {'700' if path.is_dir() else '600'} {path}")
+    elif mode & 0o037 or (mode & 0o040 and about.st_gid != account.gid):
+        # Of root, say, and for the daemon to read: by its group and nobody else.
+        yield failed(name, text, f"chgrp {account.gid} {path}; chmod 640 {path}")
 
 
 def _authority(config: Config, now: datetime) -> Iterator[Finding]:
@@ -142,13 +200,20 @@ def _pair(
     except OSError as error:
         yield failed(name, f"{path}: {error.strerror}", "mdmctl init makes what is missing")
     except BadCertificate as error:
-        yield failed(name, f"{path}: {error}", "restore both files from a backup")
+        remedy = "restore both files from a backup"
+        if "encrypted" in str(error):
+            remedy = f"take the passphrase off: openssl pkey -in {path} -out NEW"
+        yield failed(name, f"{path}: {error}", remedy)
     else:
         if matches(read, held):
             yield ok(name, f"{_name(read)}, until {read.not_valid_after_utc:%Y-%m-%d}")
         else:
             text = f"{key} is not the key of {certificate}"
-            yield failed(name, text, "put the files of one pair together")
+            remedy = "put the files of one pair together"
+            if any(matches(each, held) for each in load_chain(certificate.read_bytes())[1:]):
+                text = f"the certificate of {key} is in {certificate}, but not the first"
+                remedy = "put it before those of the CAs"
+            yield failed(name, text, remedy)
 
 
 def _name(certificate: x509.Certificate) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import hiredis
 
-from mdmd.doctor.trust import trusting
+from mdmd.doctor.trust import spelled, trusting
 from mdmd.errors import StoreUnavailable
 from mdmd.store.address import Address
 
@@ -29,7 +29,7 @@ class Client:
         try:
             self._socket = self._connect(address, ca)
         except (OSError, ssl.SSLError) as error:
-            raise StoreUnavailable(f"{address}: {error.strerror or error}") from None
+            raise StoreUnavailable(f"{address}: {spelled(error)}") from None
         if address.password is not None:
             self.ask("AUTH", *filter(None, [address.user]), address.password)
         if address.db:
@@ -82,7 +82,7 @@ class Client:
             self._socket.sendall(b"".join(packed))
             return [self._read() for _ in packed]
         except OSError as error:
-            raise StoreUnavailable(f"the store does not answer: {error}") from None
+            raise StoreUnavailable(f"the store does not answer: {spelled(error)}") from None
 
     def _read(self) -> Value:
         while (answer := self._reader.gets()) is False:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from mdmd.config import Config
 from mdmd.config.endpoints import endpoint_values
 from mdmd.doctor.finding import Finding, failed, ok, skipped, warning
-from mdmd.doctor.trust import trusting
+from mdmd.doctor.trust import spelled, trusting
 from mdmd.errors import BadCertificate, BadMessage
 from mdmd.pki.certificates import certificate_pem, fingerprint, is_issued_by, load_certificate
 from mdmd.pki.scep_client import read_ca
@@ -69,11 +69,11 @@ def check_site(
     try:
         seen = _look(host, port, context)
     except ssl.SSLCertVerificationError as error:
-        yield _untrusted(error, host)
+        yield _untrusted(config, error, host, port)
         return
     except (OSError, ssl.SSLError) as error:
         yield from _unreachable(config, host, port, error)
-        yield from check_site_file(config)
+        yield from check_site_file(config, now)
         return
     yield ok("site", f"{config.mdmd.public_url}: {seen.version}, chain and name hold")
     yield from _certificate(config, seen, moment)
@@ -81,7 +81,7 @@ def check_site(
     yield from _enroll(config, url, context, topics, judge, moment)
 
 
-def check_site_file(config: Config) -> Iterator[Finding]:
+def check_site_file(config: Config, now: datetime | None = None) -> Iterator[Finding]:
     """
     Say what a device would of the chain in the configured file; nobody has to serve it.
 
@@ -103,6 +103,9 @@ def check_site_file(config: Config) -> Iterator[Finding]:
     except ssl.SSLError as error:
         text = f"devices will refuse {config.site.certificate}: {_why(error)}"
         yield failed("site certificate", text, _remedy(error))
+    else:
+        on_disk = load_certificate(config.site.certificate.read_bytes())
+        yield from _life(on_disk, now or datetime.now(UTC))
 
 
 def _trust(config: Config) -> ssl.SSLContext:
@@ -141,14 +144,39 @@ _REMEDIES = (
     ("ostname mismatch", "get a certificate for the host name of public_url"),
     ("IP address mismatch", "get a certificate for the address, or use a name in public_url"),
     ("unable to get local issuer", "append the intermediate certificates to [site] certificate"),
+    ("unsuitable certificate purpose", "get one that is for TLS servers (serverAuth)"),
     ("self-signed", "put a certificate that devices trust into [site] certificate"),
     ("self signed", "put a certificate that devices trust into [site] certificate"),
 )
 
 
-def _untrusted(error: ssl.SSLCertVerificationError, host: str) -> Finding:
+def _untrusted(
+    config: Config, error: ssl.SSLCertVerificationError, host: str, port: int
+) -> Finding:
     text = f"devices refuse the certificate that {host} shows: {_why(error)}"
-    return failed("site", text, _remedy(error))
+    remedy = _remedy(error)
+    with contextlib.suppress(OSError, BadCertificate):
+        served = _look(host, port, _trusting_all()).certificate
+        if _differs(config, served):
+            text += f"; it is not what is in {config.site.certificate}"
+            remedy = "systemctl restart mdmd, or look at the proxy"
+    return failed("site", text, remedy)
+
+
+def _trusting_all() -> ssl.SSLContext:
+    context = trusting()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _differs(config: Config, served: x509.Certificate) -> bool:
+    """Say whether another certificate is in the file; no, if none can be read there."""
+    try:
+        on_disk = load_certificate(config.site.certificate.read_bytes())
+    except (OSError, BadCertificate):
+        return False
+    return fingerprint(on_disk) != fingerprint(served)
 
 
 def _why(error: ssl.SSLError) -> str:
@@ -161,14 +189,14 @@ def _remedy(error: ssl.SSLError) -> str:
 
 
 def _unreachable(config: Config, host: str, port: int, error: Exception) -> Iterator[Finding]:
-    why = getattr(error, "strerror", None) or str(error)
+    why = spelled(error)
     text = f"{host} port {port}: {why}"
     local = _local_port(config)
     if local and _answers(local):
         remedy = f"the site answers here on port {local}: check DNS, firewall and port forwarding"
         yield failed("site", text, remedy)
     else:
-        yield failed("site", text, "start the daemon: systemctl start mdmd")
+        yield failed("site", text, "start the daemon: systemctl restart mdmd")
     yield skipped("SCEP", "the site can't be reached")
     yield skipped("profile", "the site can't be reached")
 
@@ -182,15 +210,23 @@ def _local_port(config: Config) -> int:
 
 
 def _answers(port: int) -> bool:
+    """See whether somebody speaks TLS there; a daemon that hangs takes connections, too."""
     try:
-        socket.create_connection(("127.0.0.1", port), _TIMEOUT).close()
-    except OSError:
+        _look("127.0.0.1", port, _trusting_all())
+    except (OSError, BadCertificate):
         return False
     return True
 
 
 def _certificate(config: Config, seen: _Seen, now: datetime) -> Iterator[Finding]:
-    certificate = seen.certificate
+    yield from _life(seen.certificate, now)
+    if _differs(config, seen.certificate):
+        text = f"what is served is not what is in {config.site.certificate}"
+        remedy = "systemctl reload mdmd, restart if its name is new, or look at the proxy"
+        yield warning("site certificate", text, remedy)
+
+
+def _life(certificate: x509.Certificate, now: datetime) -> Iterator[Finding]:
     left = (certificate.not_valid_after_utc - now).days
     length = (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days
     if left < _SOON:
@@ -201,13 +237,6 @@ def _certificate(config: Config, seen: _Seen, now: datetime) -> Iterator[Finding
     if length > _LONGEST:
         text = f"valid for {length} days; Apple's devices refuse more than {_LONGEST}"
         yield failed("site certificate", text, "get one for a shorter time")
-    try:
-        on_disk = load_certificate(config.site.certificate.read_bytes())
-    except (OSError, BadCertificate):
-        return
-    if fingerprint(on_disk) != fingerprint(certificate):
-        text = f"what is served is not what is in {config.site.certificate}"
-        yield warning("site certificate", text, "systemctl reload mdmd, or look at the proxy")
 
 
 def _get(url: SplitResult, context: ssl.SSLContext, path: str) -> tuple[int, bytes]:

@@ -40,7 +40,8 @@ def check_store(config: Config) -> Iterator[Finding]:
         if embedded and not Path(address.path).exists():
             yield skipped("store", "the embedded one runs with the daemon, which is down")
         else:
-            yield failed("store", str(error), "start it, or correct [store] redis")
+            remedy = _remedy(error, "start it, or correct [store] redis")
+            yield failed("store", str(error), remedy)
         return
     try:
         about = _about(client.ask("INFO"))
@@ -51,9 +52,23 @@ def check_store(config: Config) -> Iterator[Finding]:
         yield from _latency(client)
         yield from _clock(client)
     except StoreUnavailable as error:
-        yield failed("store", str(error), "look at its log")
+        yield failed("store", str(error), _remedy(error, "look at its log"))
     finally:
         client.close()
+
+
+_REMEDIES = (  # by what is in the store's own words
+    ("NOAUTH", "put the password into [store] redis: redis://:PASSWORD@HOST"),
+    ("WRONGPASS", "correct user and password in [store] redis"),
+    ("NOPERM", "let the user of [store] redis do everything: ACL SETUSER NAME ~* &* +@all"),
+    ("LOADING", "wait: it still reads its file"),
+    ("max number of clients", "raise maxclients in the store, or see who is connected"),
+    ("certificate verify failed", "name its CA: [store] ca"),
+)
+
+
+def _remedy(error: StoreUnavailable, usual: str) -> str:
+    return next((remedy for words, remedy in _REMEDIES if words in str(error)), usual)
 
 
 def _about(info: bytes) -> dict[str, str]:
@@ -108,8 +123,9 @@ def _memory(about: dict[str, str]) -> Iterator[Finding]:
         return
     most, used = int(about.get("maxmemory", "0")), int(about.get("used_memory", "0"))
     if most and used > most * 0.9:
+        grade = failed if used >= most else warning
         text = f"{used * 100 // most} % of maxmemory is in use"
-        yield warning("memory", text, "raise maxmemory: a full store refuses everything")
+        yield grade("memory", text, "raise maxmemory: a full store refuses everything")
     else:
         yield ok("memory", "noeviction")
 

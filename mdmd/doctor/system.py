@@ -70,7 +70,10 @@ def check_daemon(sock: Path, why: str) -> Finding:
     """
     if not why:
         return ok("daemon", f"answers at {sock}")
-    return failed("daemon", why, "systemctl status mdmd; the log says why it ended")
+    remedy = "systemctl status mdmd; the log says why it ended"
+    if _peer(sock) is not None:
+        remedy = "it runs: look at its log and at the store; systemctl restart mdmd"
+    return failed("daemon", why, remedy)
 
 
 def _peer(path: Path) -> int | None:

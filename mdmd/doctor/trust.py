@@ -14,3 +14,14 @@ def trusting(roots: Path | None = None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=None if roots is None else str(roots))
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
+
+
+def spelled(error: Exception) -> str:
+    """Say what kept a connection from being made, without the places in the code."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"certificate verify failed: {error.verify_message}"
+        return f"TLS: {error.reason.replace('_', ' ').lower()}"
+    return str(getattr(error, "strerror", None) or error)
