@@ -470,6 +470,20 @@ class FitTests(SynchronousTestCase):
             ("NSExtensionMappings: not on the device channel",),
         )
 
+    def test_shared_ipads_have_what_is_of_a_user(self) -> None:
+        """Accessibility and the user's push token are on the user channel, and only there."""
+        device = best("iOS", shared_ipad=True)
+        user = attrs.evolve(device, type=EnrollmentType.SHARED_IPAD)
+        text_size = {"Settings": [{"Item": "AccessibilitySettings", "TextSize": 4}]}
+        for name, keys in (
+            ("DeviceInformation", {"Queries": ["PushToken"]}),
+            ("DeviceInformation", {"Queries": ["AccessibilitySettings"]}),
+            ("Settings", text_size),
+        ):
+            self.assertEqual(self.fits(name, user, keys), ())
+            (fault,) = self.fits(name, device, keys)
+            self.assertIn("not on the device channel", fault)
+
     def test_keys_and_values_have_conditions_of_their_own(self) -> None:
         """The fault names the key or the value that does not go."""
         phone = best("iOS", version=(16, 4))
