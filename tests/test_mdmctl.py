@@ -143,6 +143,8 @@ class VerbTests(CommandLine):
         self.assertEqual([each["uuid"] for each in self.data("queue", MAC)], ["C-1", "C-2"])
         self.assertIn("never sent", self.mdmctl("queue", MAC, "--cancel", "C-1").stdout)
         self.mdmctl("queue", MAC, "--cancel", "C-1", status=1)
+        for act in ("--cancel", "--requeue"):  # of a script whose variable is empty
+            self.mdmctl("queue", MAC, act, "", status=1)
         self.assertEqual(self.data("queue", MAC, "--clear"), {"cleared": 1, "sent": 0})
 
     def test_push_status_events(self) -> None:

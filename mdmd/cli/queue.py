@@ -34,11 +34,11 @@ def _queue(args: argparse.Namespace) -> int:
     json = args.json
 
     async def verb(remote: "Remote") -> None:
-        if args.cancel:
+        if args.cancel is not None:
             gone = await remote.call("queue.cancel", id=args.id, uuid=args.cancel)
             sent = "it had been sent to the device" if gone["attempts"] else "it was never sent"
             show.as_json(gone) if json else show.out(f"cancelled {gone['request_type']}; {sent}")
-        elif args.requeue:
+        elif args.requeue is not None:
             new = await remote.call("queue.requeue", id=args.id, uuid=args.requeue)
             sent = "; the device may have done it already" if new["attempts"] else ""
             text = f"{new['request_type']} is now {new['uuid']}{sent}"
