@@ -335,7 +335,8 @@ class Model:
             )
             for who in targets
         ]
-        if any(each in (Enqueued.QUEUED, Enqueued.DISABLED) for each in outcomes):
+        queued = (Enqueued.QUEUED, Enqueued.LATER, Enqueued.DISABLED)
+        if any(each in queued for each in outcomes):
             self.events.append(("mdmd.Enqueued", targets[0] if len(targets) == 1 else "", ""))
         return outcomes
 
@@ -366,7 +367,8 @@ class Model:
         if line.later:
             assert line.not_before is not None
             it.next_push = min(line.not_before, it.next_push or line.not_before)
-        elif wake:
+            return Enqueued.LATER
+        if wake:
             it.next_push = max(self.now, it.first_push)
         elif it.next_push is None:
             it.next_push = self.now + self.repeat[0]

@@ -219,6 +219,7 @@ class FakeFleet:
                 "NOBODY": Enqueued.UNKNOWN,
                 "OFF": Enqueued.DISABLED,
                 "TWICE": Enqueued.DUPLICATE,
+                "LATER": Enqueued.LATER,
             }.get(each.device, Enqueued.QUEUED)
             for each in targets
         ]
@@ -250,6 +251,12 @@ class EnqueueTests(Stories):
         self.assertEqual(reply.status["LOST"].push_error, "push HTTP status: 410: Unregistered")
         self.assertEqual([each.device for each in self.waker.pushed], ["A", "LOST"])
         self.assertEqual((reply.command_uuid, reply.request_type), ("U1", "DeviceInformation"))
+
+    def test_nobody_is_woken_before_the_time(self) -> None:
+        """A command for later is queued, and the push is made when its time comes."""
+        reply = self.told(self.story.enqueue(self.command, ["LATER", "A"]))
+        self.assertEqual([each.device for each in self.waker.pushed], ["A"])
+        self.assertFalse(reply.status["LATER"].told)
 
     def test_the_store_goes_before_the_push(self) -> None:
         """That is an error of the push as a whole; of some only, it is theirs."""

@@ -332,6 +332,14 @@ class CheckTests(SendCase):
                 await self.send("SecurityInfo", [udid(1)], How(max_attempts=number))
         self.assertEqual(len(await self.waiting(self.device())), 1)
 
+    async def test_what_ends_before_it_begins_is_refused(self) -> None:
+        """It would push one that waits out, and be set aside unsent."""
+        await self.device().enroll(ProductName="Mac14,7")
+        await self.send("SecurityInfo", [udid(1)])
+        with self.assertRaisesRegex(BadRequest, "expires before its time comes"):
+            await self.send("SecurityInfo", [udid(1)], How(not_before=MS + 2, expires=MS + 2))
+        self.assertEqual(len(await self.waiting(self.device())), 1)
+
 
 class DamagedTests(SendCase):
     """What is damaged in the store of one device is that device's own failure."""

@@ -21,7 +21,8 @@ class LaterTests(StoreCase):
         """Before, the device gets nothing and is not pushed; at the time it is, and gets it."""
         mac = await self.enrolled()
         await mac.idle()
-        await mac.is_sent("LATER", policy=Policy(not_before=MS + HOUR))
+        sent = await mac.is_sent("LATER", policy=Policy(not_before=MS + HOUR))
+        self.assertEqual(sent, ["later"])
         self.assertIsNone(await mac.idle())
         self.assertEqual(await self.next_due(), MS + HOUR)
         self.clock.advance(3599)

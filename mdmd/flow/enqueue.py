@@ -190,6 +190,7 @@ class Enqueuer:
 
 _REPLIES = {
     Enqueued.QUEUED: TargetReply(),
+    Enqueued.LATER: TargetReply(),
     Enqueued.UNKNOWN: TargetReply(command_error=Fault.UNKNOWN.value),
     Enqueued.DUPLICATE: TargetReply(command_error=Fault.DUPLICATE.value),
     Enqueued.UNREADABLE: TargetReply(command_error=Fault.UNREADABLE.value),

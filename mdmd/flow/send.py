@@ -86,6 +86,8 @@ class Sender:
         keys = keys_of(command)
         if how.max_attempts is not None and how.max_attempts < 1:
             raise BadRequest("max_attempts is at least 1: with none it would never be sent")
+        if how.expires is not None and how.not_before is not None and how.expires <= how.not_before:
+            raise BadRequest("it expires before its time comes, so it would never be sent")
         if not how.force:
             form = check_form(command.request_type, keys)
             if form.faults:

@@ -43,6 +43,7 @@ class Enqueued(StrEnum):
     """What became of one target of an enqueue."""
 
     QUEUED = "queued"
+    LATER = "later"  # queued, but its time has not come: there is nothing to push for yet
     UNKNOWN = "unknown"  # no such enrollment
     DISABLED = "disabled"  # queued, but the enrollment is disabled: nothing will be pushed
     DUPLICATE = "duplicate"  # this CommandUUID is in its queue already

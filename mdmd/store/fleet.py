@@ -33,6 +33,7 @@ _LARGE_BODY = 16_384  # bytes; smaller ones go to every device uncompressed
 
 _ANSWERS = {
     ord("q"): Enqueued.QUEUED,
+    ord("l"): Enqueued.LATER,
     ord("D"): Enqueued.DISABLED,
     ord("d"): Enqueued.DUPLICATE,
     ord("u"): Enqueued.UNKNOWN,

@@ -1,5 +1,6 @@
 -- uses: _frame _history _queue _damaged
--- Queues one command on many enrollments. Answers a letter for each: queued, Disabled (queued),
+-- Queues one command on many enrollments. Answers a letter for each: queued, later (queued, but its
+-- time has not come), Disabled (queued),
 -- duplicate, unknown, x (damaged), pending (one of its kind is there already), or gone (the one whose
 -- place it was to take is not there).
 -- KEYS: 2 command, 3 sequence; then for each target: record, queue, work shard; with a kind or an old
@@ -77,7 +78,7 @@ local function take(at)
   if ARGV[21] ~= '' then redis.call('HSET', record, 'step', ARGV[22]) end
   if known[1] ~= '1' then return 'D' end
   wake(work, ARGV[23 + at], known[3])
-  return 'q'
+  return not_before and 'l' or 'q'
 end
 for at = 1, (#KEYS - 3) / each do answers[at] = damaged(take, at) or 'x' end
 for work, all in pairs(due) do
