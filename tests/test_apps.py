@@ -1,5 +1,6 @@
 """Apps on the device site: what they are, how they get there, how devices get them."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -12,6 +13,7 @@ import time
 import zipfile
 import zlib
 from pathlib import Path
+from random import Random
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
@@ -31,11 +33,14 @@ PACKAGE_INFO = b'<pkg-info identifier="com.example.p" version="1.2"/>'
 
 
 def ipa(
-    info: dict[str, object] | None = None, name: str = "Payload/A.app/Info.plist", size: int = 0
+    info: dict[str, object] | None = None,
+    name: str = "Payload/A.app/Info.plist",
+    size: int = 0,
+    how: int = zipfile.ZIP_STORED,
 ) -> bytes:
     """Make an .ipa."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(file, "w", how) as archive:
         archive.writestr(name, plistlib.dumps(info or INFO, fmt=plistlib.FMT_BINARY))
         archive.writestr("Payload/A.app/A", os.urandom(size))
     return file.getvalue()
@@ -57,6 +62,17 @@ def pkg(
     )
     packed = zlib.compress(toc.encode())
     return struct.pack(">4sHHQQI", b"xar!", 28, 1, len(packed), len(toc), 0) + packed + heap
+
+
+NEGATIVE = "<name>PackageInfo</name><data><length>-5</length><offset>-99999</offset></data>"
+
+
+def encrypted() -> bytes:
+    """Make an .ipa as if it had a password."""
+    content = bytearray(ipa())
+    for magic, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(magic) + flags] |= 1
+    return bytes(content)
 
 
 class ReadTests(SynchronousTestCase):
@@ -100,6 +116,11 @@ class ReadTests(SynchronousTestCase):
                 "can't be read",
             ),
             (b"xar!" + struct.pack(">HHQQI", 28, 1, 1 << 40, 1 << 40, 0), "too large"),
+            (pkg(toc=f"<xar><toc><file>{NEGATIVE}</file></toc></xar>"), "can't be read"),
+            (pkg(toc="<?xml version='1.0' encoding='none-such'?><xar/>"), "can't be read"),
+            (encrypted(), "encrypted"),
+            (ipa({"CFBundleIdentifier": "a" * 300}), "CFBundleIdentifier"),
+            (ipa({"CFBundleIdentifier": "a\nb"}), "CFBundleIdentifier"),
             (
                 struct.pack(">4sHHQQI", b"xar!", 28, 1, 30_000, 100, 0)
                 + zlib.compress(b"a" * (20 << 20)),
@@ -108,6 +129,22 @@ class ReadTests(SynchronousTestCase):
         ):
             with self.assertRaisesRegex(BadMessage, why):
                 self.read(content)
+
+    def test_a_title_on_one_line(self) -> None:
+        """Whatever the file says, a manifest can be made of it."""
+        app = self.read(ipa({"CFBundleIdentifier": "a", "CFBundleName": "A\0\nB" + "x" * 900}))
+        self.assertEqual(app.title, ("A B" + "x" * 900)[:255])
+        self.assertIn(b"A B", manifest(app, "https://x/app.ipa", []))
+
+    def test_any_damage(self) -> None:
+        """It is an app, or it is refused; nothing else comes of it."""
+        chance = Random(5)
+        for _ in range(3000):
+            content = bytearray(chance.choice((ipa(), pkg(), ipa(how=zipfile.ZIP_LZMA))))
+            for _ in range(3):
+                content[chance.randrange(4, len(content))] = chance.choice((0, 1, 255))
+            with contextlib.suppress(BadMessage):
+                self.assertIsInstance(self.read(bytes(content)), App)
 
     def test_manifest(self) -> None:
         """What Apple's schema asks for, the hashes by chunk."""
@@ -303,6 +340,14 @@ class ServeTests(ShelfCase):
         tag = self.ask(self.path)[1]["ETag"]
         self.assertEqual(self.ask(self.path, Range="bytes=0-1", If_Range=tag)[0], 206)
         self.assertEqual(self.ask(self.path, Range="bytes=0-1", If_Range='"x"')[0], 200)
+
+    def test_what_the_client_has_is_not_sent_again(self) -> None:
+        """If-None-Match with the tag, among others, weak or any: 304 and nothing more."""
+        tag = self.ask(self.path)[1]["ETag"]
+        for text in (tag, f'"x", W/{tag}', "*"):
+            status, headers, body = self.ask(self.path, If_None_Match=text)
+            self.assertEqual((status, headers["ETag"], body), (304, tag, b""))
+        self.assertEqual(self.ask(self.path, If_None_Match='"x"')[0], 200)
 
     def test_what_is_not_there(self) -> None:
         """Another token, another name, another method, a way out: refused in plain words."""

@@ -25,11 +25,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _add(args: argparse.Namespace) -> int:
     from mdmd.cli import show
     from mdmd.cli.client import run
+    from mdmd.errors import BadRequest
     from mdmd.ops.wire import PIECE
 
     # Nobody else runs in this process, so nobody waits while it reads.
     path = Path(args.file)
     size, file = path.stat().st_size, path.open("rb")
+    if not size:
+        raise BadRequest(f"{path} is empty")
 
     async def verb(remote: "Remote") -> None:
         upload, sent = "", 0

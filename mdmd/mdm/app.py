@@ -5,6 +5,7 @@ Source: Apple's schema, ``other/manifesturl``; the kind ``software-package``,
 which the schema lacks, from its documentation of InstallApplication.
 """
 
+import lzma
 import re
 import struct
 import zipfile
@@ -22,6 +23,12 @@ CHUNK = 10 << 20  # bytes that one hash of a manifest covers
 
 _INFO = re.compile(r"Payload/[^/]+\.app/Info\.plist")
 _MOST = 16 << 20  # bytes of any description inside
+_LONGEST = 255  # characters of an identifier, version or title
+# What the readers of archives and XML raise for a file that is damaged, encrypted or made up.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, ElementTree.ParseError,
+    RuntimeError, LookupError, ValueError, OverflowError, EOFError, OSError,
+)  # fmt: skip
 _XAR = struct.Struct(">4sHHQQI")
 
 
@@ -81,13 +88,14 @@ def _read_ipa(file: BinaryIO) -> App:
                 raise BadMessage("an .ipa without exactly one Payload/….app/Info.plist")
             with archive.open(found[0]) as info:
                 content = info.read(_MOST)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError) as error:
+    except _DAMAGE as error:
         raise BadMessage(f"the .ipa can't be read: {error}") from error
-    keys = plist.loads(content)
+    keys = plist.loads(content, limit=_MOST)
     identifier = _text(keys.get("CFBundleIdentifier"))
     if not identifier:
-        raise BadMessage("the app has no CFBundleIdentifier")
-    title = _text(keys.get("CFBundleDisplayName")) or _text(keys.get("CFBundleName"))
+        raise BadMessage("the app has no CFBundleIdentifier that can be one")
+    names = [keys.get("CFBundleDisplayName"), keys.get("CFBundleName")]
+    title = next(filter(None, (tidy(each) for each in names if isinstance(each, str))), "")
     version = _text(keys.get("CFBundleVersion")) or _text(keys.get("CFBundleShortVersionString"))
     return App("ipa", identifier, version or "0", title or identifier)
 
@@ -95,7 +103,7 @@ def _read_ipa(file: BinaryIO) -> App:
 def _read_package(file: BinaryIO) -> App:
     try:
         return _package(file)
-    except (struct.error, zlib.error, ElementTree.ParseError, ValueError) as error:
+    except _DAMAGE as error:
         raise BadMessage(f"the .pkg can't be read: {error}") from error
 
 
@@ -135,10 +143,10 @@ def _described(root: ElementTree.Element, signed: bool) -> App | None:
         named = [each for each in root.iter("pkg-ref") if each.get("version")]
         key = "id"
     for each in named:
-        identifier = each.get(key, "")
+        identifier = _text(each.get(key))
         if identifier:
-            title = (root.findtext("title") or "").strip() or identifier
-            return App("pkg", identifier, each.get("version") or "0", title, signed)
+            title = tidy(root.findtext("title") or "") or identifier
+            return App("pkg", identifier, _text(each.get("version")) or "0", title, signed)
     return None
 
 
@@ -157,5 +165,13 @@ def _xml(content: bytes) -> ElementTree.Element:
     return ElementTree.fromstring(content)  # noqa: S314
 
 
+def tidy(title: str) -> str:
+    """Put a title on one line of which a manifest can be made."""
+    text = "".join(each if each.isprintable() else " " for each in title)
+    return " ".join(text.split())[:_LONGEST]
+
+
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    """Take a text that may be an identifier or a version, nothing for anything else."""
+    sound = isinstance(value, str) and len(value) <= _LONGEST and value.isprintable()
+    return str(value) if sound else ""

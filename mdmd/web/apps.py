@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 
 from mdmd.errors import NotHere, TooLarge
-from mdmd.mdm.app import CHUNK, App, manifest, read_app
+from mdmd.mdm.app import CHUNK, App, manifest, read_app, tidy
 from mdmd.web.channel import LimitedRequest
 from mdmd.web.respond import Answer, Edge, Facts, Refusal, method_not_allowed, wide_event
 
@@ -161,8 +161,7 @@ class Shelf:
             found.end()
             with found.path.open("rb") as file:
                 app = read_app(file)
-            if title:
-                app = attrs.evolve(app, title=title)
+            app = attrs.evolve(app, title=tidy(title) or app.title)
             # 128 bits of chance: the path is the secret.
             token = secrets.token_hex(16)
             shelved = Shelved(token, app, found.size, tuple(found.hashes), self._now())
@@ -285,7 +284,9 @@ class AppFiles:
             (b"ETag", tag),
         ]
         part = _range(request, shelved.size, tag)
-        if part is None:
+        if _has_it(request, tag):
+            status, begin, end = 304, 0, 0
+        elif part is None:
             status, begin, end = 200, 0, shelved.size
         else:
             status, (begin, end) = 206, part
@@ -295,10 +296,18 @@ class AppFiles:
                 whole = b"bytes */%d" % shelved.size
             headers.append((b"Content-Range", whole))
         pieces = _pieces(self._shelf.path(shelved), begin, end)
-        request.stream(status, headers, end - begin, pieces)
+        # Of what has not changed the length is told, and nothing follows.
+        request.stream(status, headers, shelved.size if status == 304 else end - begin, pieces)
         facts["bytes_out"] = end - begin
         # The path is a secret: the log has its place only.
         wide_event(request.method, b"/apps/", status, facts)
+
+
+def _has_it(request: LimitedRequest, tag: bytes) -> bool:
+    """Say whether the client names this version in If-None-Match."""
+    lines = request.requestHeaders.getRawHeaders(b"If-None-Match", [])
+    named = {each.strip().removeprefix(b"W/") for line in lines for each in line.split(b",")}
+    return not named.isdisjoint((tag, b"*"))
 
 
 def _range(request: LimitedRequest, size: int, tag: bytes) -> tuple[int, int] | None:
