@@ -18,11 +18,12 @@ from mdmd.flow.follow import BATCH, Follower
 from mdmd.flow.learn import LARGE, Learner
 from mdmd.flow.prepare import PATIENCE, Preparer
 from mdmd.flow.refresh import Limits, Refresher
-from mdmd.flow.send import Sender
+from mdmd.flow.send import How, Sender
 from mdmd.interfaces.fleet import Event, Policy
 from mdmd.interfaces.identity import Identity
 from mdmd.mdm.catalogue.blueprint import Blueprint, Step, read_blueprints
 from mdmd.mdm.catalogue.load import need_questions
+from mdmd.mdm.command import build_command
 from mdmd.mdm.report import Status
 from mdmd.store.keys import REFRESH, member
 from tests.storecase import StoreCase, Talker
@@ -452,10 +453,36 @@ class RefreshTests(FollowCase):
         self.assertIn("HostName", await self.asked(mac))
         self.clock.advance(3600 * 0.9)
         self.assertEqual(await self.refresher.round(), 2)
+        # What was not answered is asked already.
+        self.assertEqual(await self.kinds(phone), ["DeviceInformation", "SecurityInfo"])
+
+    async def test_a_device_that_is_away_for_long(self) -> None:
+        """What waits for it is enough: no refresh adds to its queue, or pushes results out."""
+        mac = await self.enrolled()
+        await self.all_steps()
+        await self.until_done(self.refresher)
+        events = len(await self.store.fleet.events(limit=1000))
+        for _ in range(30):
+            self.clock.advance(3600 * 0.9)
+            await self.until_done(self.refresher)
+        self.assertEqual(await self.kinds(mac), ["DeviceInformation", "SecurityInfo"])
+        self.assertEqual(await self.store.fleet.results(mac.enrollment), [])
+        self.assertEqual(len(await self.store.fleet.events(limit=1000)), events)
+        first = await mac.idle()
+        assert first is not None
+        self.assertIsNotNone(await mac.acknowledges(first))
+
+    async def test_what_an_operator_asks_is_left_alone(self) -> None:
+        """It may be more than the schedule asks; and an operator's own does not wait for it."""
+        mac = await self.enrolled()
+        await self.all_steps()
+        command = build_command("DeviceInformation", {"Queries": ["DevicePropertiesAttestation"]})
+        await self.sender.send(command, [str(mac.enrollment)], How())
+        await self.until_done(self.refresher)
         self.assertEqual(
-            sorted(await self.kinds(phone)),
-            ["DeviceInformation", "DeviceInformation", "SecurityInfo"],
+            await self.kinds(mac), ["DeviceInformation", "DeviceInformation", "SecurityInfo"]
         )
+        self.assertEqual(await self.asked(mac), ["DevicePropertiesAttestation"])
 
     async def asked(self, mac: Talker) -> list[str]:
         uuid = await mac.idle()

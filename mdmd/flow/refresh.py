@@ -101,9 +101,10 @@ class Refresher:
         return len(page)
 
     async def _ask(self, request_type: str, ids: list[str]) -> None:
+        """Ask those who are not asked already, and leave alone what operators ask."""
         keys = {"Queries": _queries()} if request_type == "DeviceInformation" else {}
-        expires = self._now() + int(self._interval * 1000)
-        how = How(Priority.BACKGROUND, expires, push=False, prune=True)
+        kind = f"refresh {request_type}"
+        how = How(Priority.BACKGROUND, push=False, prune=True, kind=kind)
         await self._sender.send(build_command(request_type, keys), ids, how)
 
     def _after(self, asked: int) -> int:

@@ -41,6 +41,7 @@ class How:
     keep: bool = False  # beside one of the same kind that waits
     prune: bool = False  # leave out for each device what it can't take
     instead_of: str = ""  # the CommandUUID of one that is taken out for it
+    kind: str = ""  # not queued beside one of this kind that is pending
 
 
 @attrs.frozen
@@ -204,6 +205,8 @@ def policy_of(found: Entry | None, keys: Mapping[str, object], how: How) -> Poli
     kind, replaces = "", False
     if found is not None and found.single:
         kind = found.single
+    elif how.kind:
+        kind = how.kind
     elif found is not None and found.dedupe and not how.keep:
         kind, replaces = found.name, True
     return Policy(
