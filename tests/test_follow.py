@@ -366,6 +366,48 @@ class BlueprintTests(FollowCase):
         await self.all_steps()
         self.assertEqual(await self.waiting(phone), ["ProfileList", "DeviceConfigured"])
 
+    async def test_other_blueprints_after_a_crash(self) -> None:
+        """The blueprint was changed while the daemon that had begun was down: on to the end."""
+        steps = [Step("SecurityInfo", {}), Step("ProfileList", {}), Step("CertificateList", {})]
+        for after in (steps, steps[:1], []):
+            store, sent = self.store, count(1)
+
+            class Dying:
+                async def enqueue(self, command, targets, policy):
+                    if next(sent) == 3:  # noqa: B023
+                        raise StoreUnavailable("gone")
+                    return await store.fleet.enqueue(command, targets, policy)  # noqa: B023
+
+            before = Preparer(
+                *((Blueprint("a", (PROFILE,) * 3),), store.fleet, Enqueuer(Dying(), QuietWaker())),
+                *(store.limits, store.events, store.tools.now),
+            )
+            phone = await self.phone(awaiting=True)
+            event = (await store.fleet.events(limit=1000))[-1]
+            with self.assertRaises(StoreUnavailable):
+                await before.react(event)
+            self.prepare(Blueprint("a", tuple(after)))
+            await self.reactions.pop()(event)
+            self.assertEqual(
+                await self.waiting(phone),
+                ["InstallProfile"] * 2
+                + [each.request_type for each in after[2:]]
+                + ["DeviceConfigured"],
+            )
+
+    async def test_one_that_was_let_go_waits_no_more(self) -> None:
+        """Once it has acknowledged DeviceConfigured; a device that refuses it still waits."""
+        for status, waits in ((Status.ERROR, True), (Status.ACKNOWLEDGED, False)):
+            self.prepare(Blueprint("a", ()))
+            phone = await self.phone(awaiting=True)
+            await self.all_steps()
+            end = await phone.idle()
+            assert end is not None
+            await phone.says(status, end)
+            record = await self.store.fleet.enrollment(phone.enrollment)
+            assert record is not None
+            self.assertEqual(record.awaiting_configuration, waits)
+
     async def test_enrolled_again_before_it_was_seen(self) -> None:
         """A device that enrolls twice while nobody follows gets each step once."""
         self.prepare(Blueprint("a", (PROFILE,)))
@@ -636,6 +678,11 @@ class BlueprintFileTests(SynchronousTestCase):
                 [[blueprint.step]]
                 command = "InstallProfile"
                 words = "Payload"
+                [[blueprint.step]]
+                command = "DeviceConfigured"
+                [[blueprint]]
+                name = "y"
+                limit = "0s"
                 """
             )
         text = str(caught.exception)
@@ -648,6 +695,8 @@ class BlueprintFileTests(SynchronousTestCase):
             "step 2: Payload: needed, but missing",
             "step 3: Payload: ",
             "step 4: words is a list",
+            "step 5: DeviceConfigured is sent by itself",
+            "blueprint y: limit is a time",
         ):
             self.assertIn(mistake, text)
         for broken in ("blueprint = 1", "[blueprint]", "= ="):

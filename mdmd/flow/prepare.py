@@ -17,6 +17,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import attrs
 
+from mdmd.errors import MdmdError, StoreUnavailable
 from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.learn import Tells
 from mdmd.interfaces.fleet import EnrollmentRecord, Event, IFleet, Policy
@@ -28,6 +29,7 @@ from mdmd.mdm.command import build_command
 from mdmd.mdm.enrollment import EnrollmentID
 
 PATIENCE = 5  # deliveries of a step to a device that waits
+LAST = 1_000_000  # DeviceConfigured's number, whatever blueprints said when the device enrolled
 
 
 class Preparer:
@@ -83,7 +85,7 @@ class Preparer:
                 numbered = _numbered(policy, record, next(numbers))
                 await self._step(step, blueprint, record, facts, numbered)
         if waits:
-            end = _numbered(Policy(), record, next(numbers))
+            end = _numbered(Policy(), record, LAST)
             await self._send(Step("DeviceConfigured", {}), record, end)
             await self._limits.plan({one: ends})
 
@@ -95,17 +97,23 @@ class Preparer:
         facts: Facts,
         policy: Policy,
     ) -> None:
-        unfit = check_fit(step.request_type, step.keys, facts).faults
-        if unfit:
+        faults = check_fit(step.request_type, step.keys, facts).faults
+        if not faults:
+            try:
+                await self._send(step, record, policy)
+            except StoreUnavailable:
+                raise
+            except MdmdError as error:
+                # One step less is better than a device that is never let go.
+                faults = (str(error),)
+        if faults:
             await self._events.tell(
                 "mdmd.StepLeftOut",
                 record.enrollment,
                 blueprint=blueprint.name,
                 request_type=step.request_type,
-                reason="; ".join(unfit)[:500],
+                reason="; ".join(faults)[:500],
             )
-            return
-        await self._send(step, record, policy)
 
     async def _send(self, step: Step, record: EnrollmentRecord, policy: Policy) -> None:
         name = f"mdmd blueprint {record.enrollment} {record.enrolled_at} {policy.step}"

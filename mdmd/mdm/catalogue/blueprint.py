@@ -95,7 +95,7 @@ def _blueprint(raw: dict[str, Any], number: int, folder: Path, mistakes: list[st
     if enrolled not in ENROLLED:
         mistakes.append(f"{where}: enrolled is one of {', '.join(ENROLLED)}")
     limit = _LIMIT.fullmatch(str(raw.get("limit", "15m")))
-    if limit is None:
+    if limit is None or not int(limit[1]):
         mistakes.append(f"{where}: limit is a time such as 90s, 15m or 1h")
     steps = [
         _step(each, f"{where}, step {at}", folder, mistakes)
@@ -113,6 +113,8 @@ def _step(raw: dict[str, Any], where: str, folder: Path, mistakes: list[str]) ->
         hint = nearest(request_type, names())
         mistakes.append(f"{where}: no command {request_type[:60]!a}{hint}")
         return Step(request_type, {})
+    if request_type == "DeviceConfigured":
+        mistakes.append(f"{where}: DeviceConfigured is sent by itself, after all steps")
     if not isinstance(words, list) or not all(isinstance(each, str) for each in words):
         mistakes.append(f"{where}: words is a list of key=value")
         return Step(request_type, {})

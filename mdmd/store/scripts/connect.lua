@@ -54,6 +54,9 @@ else
     redis.call('ZREM', queue, packed)
     local about = conclude(sent, results, packed, status, digest, why, raw)
     redis.call('HSET', record, 'last', packed)
+    if status == 'Acknowledged' and string.match(about[2] or '', '^%a+Configured$') then
+      redis.call('HSET', record, 'awaiting', 0)
+    end
     event('mdm.Connect', id, raw, 'type', kind, 'status', status, 'command_uuid', uuid,
       'request_type', about[2] or '', 'error', why, unpack(about[4] and {'partial', '1'} or {}))
   else
