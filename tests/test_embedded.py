@@ -189,6 +189,22 @@ class EmbeddedTests(EmbeddedCase):
                 await deferLater(reactor, 0.05)
         self.fail("it did not come back")
 
+    async def test_program_that_goes_away(self) -> None:
+        """A program that is gone, as while it is upgraded, is named, and waited for."""
+        program = self.state / "store-server"
+        program.symlink_to(self.binary)
+        store = self.store(chance=lambda: 0.0, binary=program)
+        await store.start()
+        program.unlink()
+        assert store.pid is not None
+        os.kill(store.pid, signal.SIGKILL)
+        while not (said := self.complaints("can't be started")):
+            await deferLater(reactor, 0.02)
+        self.assertIn(str(program), said[0]["reason"])
+        program.symlink_to(self.binary)
+        while store.pid is None:
+            await deferLater(reactor, 0.02)
+
     async def test_stop_while_it_is_dead(self) -> None:
         """Stopping between a death and the next start leaves no server behind."""
         store = self.store()

@@ -187,8 +187,9 @@ class EmbeddedStore:
 
     def _try_spawn(self, program: Path) -> "_Server | None":
         try:
+            program.stat()
             return self._spawn(program)
-        except OSError as error:  # a full disk, too many processes: that may pass
+        except OSError as error:  # a full disk, an upgrade under way: that may pass
             log.critical("the embedded store can't be started: {reason}", reason=str(error))
             return None
 
