@@ -1,5 +1,6 @@
 """``mdmctl doctor`` finds what is wrong, says it in one line, and knows what to do about it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from mdmd.doctor.finding import Finding, Grade
 from mdmd.doctor.redis import Client
 from mdmd.doctor.site import check_site, check_site_file
 from mdmd.doctor.store import check_store
-from mdmd.doctor.system import check_daemon, check_limits
+from mdmd.doctor.system import check_daemon, check_limits, is_running
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, key_pem
 from mdmd.sim.standin import make_push_certificate
@@ -217,6 +218,33 @@ class RunningTests(SynchronousTestCase):
         finding = check_daemon(self.daemon.state / "mdmd.sock", "the store is away")
         self.assertIn("it runs", finding.remedy)
 
+    def test_address_of_its_own(self) -> None:
+        """A site that listens on one address only is found there, of whichever kind."""
+        config = load(self.daemon.config)
+        url = f"https://localhost:{free_port()}"
+        away = attrs.evolve(config, mdmd=attrs.evolve(config.mdmd, public_url=url))
+        for address in ("127.0.0.2", "::1"):
+            with contextlib.ExitStack() as stack:
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                server = stack.enter_context(socket.create_server((address, 0), family=family))
+                port = server.getsockname()[1]
+                kind = "tcp6" if ":" in address else "tcp"
+                escaped = address.replace(":", "\\:")
+                listen = (f"haproxy:{kind}:{port}:interface={escaped}",)
+                site = attrs.evolve(away.site, listen=listen)
+                found = list(check_site(attrs.evolve(away, site=site), [], nothing))
+            self.assertIn(f"answers here on port {port}", found[0].remedy)
+
+    def test_embedded_store_down(self) -> None:
+        """While there is a daemon, its own store that does not answer is a failure."""
+        config = attrs.evolve(
+            load(self.daemon.config),
+            mdmd=attrs.evolve(load(self.daemon.config).mdmd, state=Path("/none")),
+        )
+        grades = [[each.grade for each in check_store(config, up)] for up in (True, False)]
+        self.assertEqual(grades, [[Grade.FAILED], [Grade.SKIPPED]])
+        self.assertTrue(is_running(self.daemon.state / "mdmd.sock"))
+
     def test_apns_unreachable(self) -> None:
         """A closed port, and what is to be opened."""
         config = load(self.daemon.config)
@@ -385,6 +413,15 @@ class StoppedTests(SynchronousTestCase):
                 (finding,) = (each for each in check_files(self.config) if each.remedy)
                 self.assertEqual(finding.remedy, f"chmod go-w {path}")
             path.chmod(mode)
+
+    def test_read_only(self) -> None:
+        """A file system that the kernel has made read-only, as it does with a damaged one."""
+        about = list(os.statvfs(self.state))
+        about[8] |= os.ST_RDONLY  # f_flag
+        with mock.patch("os.statvfs", return_value=os.statvfs_result(about)):
+            (finding,) = told(check_files(self.config), "disk")
+        self.assertEqual(finding.grade, Grade.FAILED)
+        self.assertIn("read-only", finding.text)
 
     def test_authority_ends(self) -> None:
         """A year before the CA ends there is a warning; then it does not work any more."""

@@ -113,7 +113,7 @@ def _examine(
     else:
         yield system.check_daemon(sock, told.why)
         yield from system.check_limits(config, sock)
-    yield from store.check_store(config)
+    yield from store.check_store(config, sock is not None and system.is_running(sock))
     yield from system.check_clock()
     yield from apns.check_push_certificates(told.installed)
     if args.offline:

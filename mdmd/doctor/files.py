@@ -224,10 +224,13 @@ def _name(certificate: x509.Certificate) -> str:
 def _space(state: Path) -> Finding:
     try:
         free = shutil.disk_usage(state).free
-        inodes = os.statvfs(state).f_favail
+        about = os.statvfs(state)
     except OSError as error:
         return failed("state folder", f"{state}: {error.strerror}", "mdmctl init makes it")
-    if free < _SPACE or inodes < 1000:
-        text = f"{free >> 20} MB and {inodes} files free under {state}"
+    if about.f_flag & os.ST_RDONLY:
+        text = f"{state} can't be written: its file system is read-only"
+        return failed("disk", text, "see with dmesg why it is; mount -o remount,rw")
+    if free < _SPACE or about.f_favail < 1000:
+        text = f"{free >> 20} MB and {about.f_favail} files free under {state}"
         return warning("disk", text, "make room: a store that can't write refuses everything")
     return ok("disk", f"{free >> 30} GB free under {state}")

@@ -192,7 +192,7 @@ def _unreachable(config: Config, host: str, port: int, error: Exception) -> Iter
     why = spelled(error)
     text = f"{host} port {port}: {why}"
     local = _local_port(config)
-    if local and _answers(local):
+    if local:
         remedy = f"the site answers here on port {local}: check DNS, firewall and port forwarding"
         yield failed("site", text, remedy)
     else:
@@ -202,17 +202,24 @@ def _unreachable(config: Config, host: str, port: int, error: Exception) -> Iter
 
 
 def _local_port(config: Config) -> int:
+    """Say on which port the site answers here; 0: on none."""
     for each in config.site.listen:
         kind, values = endpoint_values(each)
         if kind in ("tcp", "tcp6") and values.get("port", "").isdigit():
-            return int(values["port"])
+            usual = "127.0.0.1" if kind == "tcp" else "::1"
+            port = int(values["port"])
+            if _answers(values.get("interface") or usual, port, each.startswith("haproxy:")):
+                return port
     return 0
 
 
-def _answers(port: int) -> bool:
+def _answers(address: str, port: int, wrapped: bool) -> bool:
     """See whether somebody speaks TLS there; a daemon that hangs takes connections, too."""
     try:
-        _look("127.0.0.1", port, _trusting_all())
+        if wrapped:
+            socket.create_connection((address, port), _TIMEOUT).close()
+        else:
+            _look(address, port, _trusting_all())
     except (OSError, BadCertificate):
         return False
     return True

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from mdmd.config import Config
 from mdmd.doctor.finding import Finding, failed, ok, skipped, warning
@@ -27,8 +26,12 @@ def store_address(config: Config, url: str | None = None) -> Address:
     return read_address(url or config.store.redis)
 
 
-def check_store(config: Config) -> Iterator[Finding]:
-    """Ask the store about itself."""
+def check_store(config: Config, running: bool = False) -> Iterator[Finding]:
+    """
+    Ask the store about itself.
+
+    :param running: whether there is a daemon, and so an embedded store.
+    """
     embedded = config.store.redis == "embedded"
     try:
         address = store_address(config)
@@ -37,11 +40,13 @@ def check_store(config: Config) -> Iterator[Finding]:
         yield failed("store", str(error), "[store] redis names the server")
         return
     except StoreUnavailable as error:
-        if embedded and not Path(address.path).exists():
-            yield skipped("store", "the embedded one runs with the daemon, which is down")
-        else:
+        if not embedded:
             remedy = _remedy(error, "start it, or correct [store] redis")
             yield failed("store", str(error), remedy)
+        elif running:
+            yield failed("store", f"the embedded one is down: {error}", "the daemon's log says why")
+        else:
+            yield skipped("store", "the embedded one runs with the daemon, which is down")
         return
     try:
         about = _about(client.ask("INFO"))

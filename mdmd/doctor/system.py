@@ -71,9 +71,14 @@ def check_daemon(sock: Path, why: str) -> Finding:
     if not why:
         return ok("daemon", f"answers at {sock}")
     remedy = "systemctl status mdmd; the log says why it ended"
-    if _peer(sock) is not None:
+    if is_running(sock):
         remedy = "it runs: look at its log and at the store; systemctl restart mdmd"
     return failed("daemon", why, remedy)
+
+
+def is_running(sock: Path) -> bool:
+    """Say whether there is a daemon, whatever it answers."""
+    return _peer(sock) is not None
 
 
 def _peer(path: Path) -> int | None:
