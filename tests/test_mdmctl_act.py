@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mdmd.cli.known import bars, lines_of
 from mdmd.cli.main import make_parser
 from mdmd.cli.portrait import portrait
+from mdmd.errors import BadRequest
 from mdmd.mdm.catalogue.check import check_form
 from tests.opshelp import MAC, NOW, PHONE
 from tests.test_mdmctl import MDMCTL, CommandLine
@@ -215,6 +216,13 @@ class DailyTests(SynchronousTestCase):
         given = {key: value for key, value in keys.items() if value is not None}
         self.assertEqual(check_form(request_type, given).faults, (), words)
         return request_type, given
+
+    def test_a_url_is_no_identifier(self) -> None:
+        """Of another scheme it is a slip, and a package for Macs has a URL."""
+        for words in (("http://example.org/m.plist",), ("org.example.app", "--mac-package")):
+            args = make_parser().parse_args(("install-app", *words, "X"))
+            with self.assertRaisesRegex(BadRequest, "begins with https://"):
+                args.makes(args)
 
     def test_each_verb(self) -> None:
         """Under the name that people know."""

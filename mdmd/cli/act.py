@@ -168,10 +168,15 @@ def _identifier(typed: str) -> str:
 
 
 def _install_app(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    from mdmd.errors import BadRequest
+
     flags = 1 if args.removable else None
+    url = args.app.startswith("https://")
+    if not url and ("://" in args.app or args.mac_package):
+        raise BadRequest(f"{args.app}: the URL of a manifest begins with https://")
     if args.app.isdecimal():
         return "InstallApplication", {"iTunesStoreID": int(args.app), "ManagementFlags": flags}
-    if args.app.startswith("https://"):
+    if url:
         if args.mac_package:
             return "InstallEnterpriseApplication", {"ManifestURL": args.app}
         return "InstallApplication", {"ManifestURL": args.app, "ManagementFlags": flags}
