@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 from mdmd.cli.walk import Place, walk
-from mdmd.errors import BadRequest, Conflict, WrongIdentity
+from mdmd.errors import BadRequest, Conflict, StoreCorrupt, WrongIdentity
 from mdmd.interfaces.fleet import Policy, Priority
 from mdmd.interfaces.moving import Moved
 from mdmd.interfaces.push import Decision, PushOutcome
@@ -197,6 +197,20 @@ class MovingTests(MovingCase):
             self.clock.advance(3600)
             self.assertEqual(await mac.acknowledges("L1"), "L0")
             self.clock.rightNow = BEGIN
+
+    async def test_a_damaged_device(self) -> None:
+        """What can't be read ends an export, which says which device it is of."""
+        for damage in (
+            ("SET", keys.bootstrap(self.device(1).enrollment), "damaged"),
+            ("SET", keys.push(self.device(1).enrollment), "damaged"),
+        ):
+            await self.link.call("FLUSHDB")
+            await self.fill()
+            await self.link.call("DEL", damage[1])
+            await self.link.call(*damage)
+            with self.assertRaises(StoreCorrupt) as caught:
+                await self.out(self.store.moving)
+            self.assertIn(udid(1), str(caught.exception))
 
     async def test_dry_run(self) -> None:
         """It says what would happen, and nothing does."""

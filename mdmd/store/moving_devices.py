@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
-from mdmd.errors import BadRequest, Conflict, MdmdError
+from mdmd.errors import BadRequest, Conflict, MdmdError, StoreCorrupt
 from mdmd.interfaces.moving import Moved
 from mdmd.mdm.enrollment import EnrollmentID, EnrollmentType
 from mdmd.store import keys
@@ -52,7 +52,7 @@ class MovingDevices:
         found = await self._tools.link.call("ZRANGEBYLEX", keys.IDS, start, "+", "LIMIT", 0, limit)
         ids = [EnrollmentID.parse(each.decode()) for each in found]
         fresh = await self._devices_of(ids, after)
-        reading = [Deferred.fromCoroutine(self._read(EnrollmentID(each))) for each in fresh]
+        reading = [Deferred.fromCoroutine(self._named(EnrollmentID(each))) for each in fresh]
         try:
             records = await gatherResults(reading, consumeErrors=True)
         except FirstError as error:
@@ -72,6 +72,13 @@ class MovingDevices:
         }
         found = (one.device for one in ids if not one.channel or one.device in alone)
         return list(dict.fromkeys(found))
+
+    async def _named(self, one: EnrollmentID) -> Record:
+        """Read a device; whoever moves a fleet has to know which one is in the way."""
+        try:
+            return await self._read(one)
+        except (StoreCorrupt, ScriptError, LookupError, TypeError, ValueError) as error:
+            raise StoreCorrupt(f"the record of {one.device} is damaged: {error}") from error
 
     async def _read(self, one: EnrollmentID) -> Record:
         names = (*_channel_keys(one), *_device_keys(one))
