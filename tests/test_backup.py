@@ -45,40 +45,47 @@ class ExternalTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return path.read_text().splitlines()
 
-    def test_into_servers(self) -> None:
-        """The backup of one server fills another; data there is only replaced when told."""
+    def test_into_redis(self) -> None:
+        """The backup of a Valkey fills a Redis."""
+        self.into_another(VALKEY, REDIS)
+
+    def test_into_valkey(self) -> None:
+        """The backup of a Redis fills a Valkey."""
+        self.into_another(REDIS, VALKEY)
+
+    def into_another(self, binary: str, other: str) -> None:
+        """One server's backup goes to another; data there is only replaced when told."""
         if not REDIS:
             self.skipTest("redis-server is not installed")
-        for binary, other in ((VALKEY, REDIS), (REDIS, VALKEY)):
-            store, target = self.store(binary), self.store(other)
-            daemon = RunningDaemon(store.url, options={"push": "first_delay = 1h"})
-            self.addCleanup(daemon.close)
-            daemon.start()
-            daemon.device(UDIDS[0], SerialNumber="C02X").enroll()
-            api(daemon, "PUT", f"/v1/enqueue/{UDIDS[0]}?nopush=1", command("C-1"))
-            config = f"--config={daemon.config}"
-            done = daemon.mdmctl("backup", config, self.passphrase, str(self.file))
-            self.assertEqual(done.returncode, 0, done.stderr)
-            before = self.exported(daemon)
-            daemon.stop()
+        store, target = self.store(binary), self.store(other)
+        daemon = RunningDaemon(store.url, options={"push": "first_delay = 1h"})
+        self.addCleanup(daemon.close)
+        daemon.start()
+        daemon.device(UDIDS[0], SerialNumber="C02X").enroll()
+        api(daemon, "PUT", f"/v1/enqueue/{UDIDS[0]}?nopush=1", command("C-1"))
+        config = f"--config={daemon.config}"
+        done = daemon.mdmctl("backup", config, self.passphrase, str(self.file))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        before = self.exported(daemon)
+        daemon.stop()
 
-            again = ("restore", self.passphrase, str(self.file))
-            # The state folder is full, then the store is.
-            self.assertIn("has data in it", daemon.mdmctl(*again).stderr)
-            empty = self.folder / f"empty-{Path(other).name}"
-            full = daemon.mdmctl("--state", str(empty), *again)
-            self.assertIn("has data of mdmd in it; --force", full.stderr)
-            self.assertEqual(list(empty.iterdir()), [])
-            for words in ((*again, f"--store={target.url}"), (*again, "--force")):
-                done = daemon.mdmctl("--state", str(empty), *words)
-                self.assertEqual(done.returncode, 0, done.stderr)
-                url = target.url if "--force" not in words else store.url
-                text = daemon.config.read_text().replace(store.url, url)
-                daemon.config.write_text(text)
-                daemon.start()
-                self.assertEqual(self.exported(daemon), before)
-                daemon.stop()
-                daemon.config.write_text(text.replace(url, store.url))
+        again = ("restore", self.passphrase, str(self.file))
+        # The state folder is full, then the store is.
+        self.assertIn("has data in it", daemon.mdmctl(*again).stderr)
+        empty = self.folder / "empty"
+        full = daemon.mdmctl("--state", str(empty), *again)
+        self.assertIn("has data of mdmd in it; --force", full.stderr)
+        self.assertEqual(list(empty.iterdir()), [])
+        for words in ((*again, f"--store={target.url}"), (*again, "--force")):
+            done = daemon.mdmctl("--state", str(empty), *words)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            url = target.url if "--force" not in words else store.url
+            text = daemon.config.read_text().replace(store.url, url)
+            daemon.config.write_text(text)
+            daemon.start()
+            self.assertEqual(self.exported(daemon), before)
+            daemon.stop()
+            daemon.config.write_text(text.replace(url, store.url))
 
     def test_a_server_that_refuses(self) -> None:
         """It is said in one line, and what is in the state folder stays."""
