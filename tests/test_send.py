@@ -282,6 +282,17 @@ class CheckTests(SendCase):
         pins = await self.store.inventory.pins(mac.enrollment)
         self.assertEqual([pin.pin for pin in pins], ["222222", "111111"])
 
+    async def test_nobody_is_woken_who_was_not_to_be(self) -> None:
+        """Without a push the waker leaves a device asleep, until it would push once more."""
+        mac = await self.mac()
+        self.clock.advance(60)
+        enqueuer = Enqueuer(self.store.fleet, QuietWaker())
+        for push, wait in ((False, 120), (True, 0), (False, 0)):
+            command = build_command("ProfileList", {})
+            await enqueuer.enqueue(command, [str(mac.enrollment)], push=push)
+            due = await self.store.push.next_due()
+            self.assertEqual(due, self.store.tools.now() + wait * 1000)
+
     async def test_integrators_are_held_to_it_too(self) -> None:
         """By the API as well a lock goes first, is pending once, and leaves its PIN."""
         mac = await self.mac()

@@ -55,7 +55,11 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     add("--expires", metavar="SECONDS", type=lifetime, help="set it aside if not taken by then")
     add("--max-attempts", metavar="N", type=int, help="set it aside after so many deliveries")
     add("--not-before", metavar="SECONDS", type=seconds, help="offer it only after so long")
-    add("--no-push", action="store_true", help="leave the devices asleep")
+    add(
+        "--no-push",
+        action="store_true",
+        help="wake nobody; who does not come by itself is pushed after the first [push] repeat",
+    )
     add("--force", action="store_true", help="send whatever the catalogue says against it")
     add("--keep", action="store_true", help="leave one of the same kind that waits in its place")
     add("--wait", action="store_true", help="wait for the answers and show them")

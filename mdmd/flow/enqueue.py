@@ -93,7 +93,8 @@ class Enqueuer:
         Queue ``command`` on each of ``ids`` and push to those that took it.
 
         One bad id is its own error and does not fail the others. ``command``
-        None pushes only; ``policy`` None is :func:`usual_policy`.
+        None pushes only; ``policy`` None is :func:`usual_policy`. Without ``push`` the first
+        push to a device that does not come by itself is the first repeat.
 
         :raises BadRequest: no id at all, or neither command nor push.
         :raises Conflict: the CommandUUID is known with another body.
@@ -102,7 +103,7 @@ class Enqueuer:
             if not push:
                 raise BadRequest("nothing to do: neither a command nor a push")
             return await self.push(ids)
-        policy = policy or usual_policy(command)
+        policy = attrs.evolve(policy or usual_policy(command), wake=push)
         status: dict[str, TargetReply] = {}
         awake: dict[str, EnrollmentID] = {}
         for part in _parts(ids):
