@@ -367,7 +367,7 @@ class TLSTests(TestCase):
 
 class FilesTests(SynchronousTestCase):
     def test_bad_files(self) -> None:
-        """Each mistake names its file."""
+        """Each mistake names its file, once."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_server(folder)
@@ -384,6 +384,7 @@ class FilesTests(SynchronousTestCase):
                 with self.assertRaises(MdmdError) as caught:
                     ServerContext(folder / certificate, folder / key, [])
                 self.assertIn(str(folder / names), str(caught.exception))
+                self.assertEqual(str(caught.exception).count(str(folder / names)), 1)
 
 
 def socket_to(port: int) -> socket.socket:

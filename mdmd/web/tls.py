@@ -85,8 +85,9 @@ class ServerContext:
 
     def _use_files(self, context: SSL.Context) -> None:
         chain = _read_chain(self._certificate)
+        content = _read(self._key)
         try:
-            key = load_key(_read(self._key))
+            key = load_key(content)
         except BadCertificate as error:
             raise BadCertificate(f"{self._key}: {error}") from error
         if not matches(chain[0], key):
