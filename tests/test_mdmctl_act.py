@@ -294,11 +294,19 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual(lines_of("updates", fields), {"iPadOS 18.2"})
         for what in ("os", "models", "apps", "updates"):
             self.assertEqual(lines_of(what, {}), {"unknown"})
+        # Asked, and there is nothing: that is known.
+        self.assertEqual(lines_of("updates", {"AvailableOSUpdates": []}), {"none"})
+        self.assertEqual(lines_of("apps", {"InstalledApplicationList": [7]}), {"none"})
 
     def test_bars(self) -> None:
         """As long as their share, and never nothing."""
         lines = bars([("iOS 18.1", 900), ("macOS 15.1", 1)], 1000)
         self.assertEqual([line.count("█") for line in lines], [27, 1])
+        for most in (80, 40, 20):
+            lines = bars([("org.example." + "x" * 100, 1000), ("macOS 15.1", 500)], 1000, most)
+            self.assertLessEqual(max(map(len, lines)), max(most, 28))
+            self.assertIn("…", lines[0])
+            self.assertEqual(lines[0].count("█"), 2 * lines[1].count("█"))
 
     def test_portrait_of_odd_values(self) -> None:
         """Lists that are none and control characters do no harm on a terminal."""

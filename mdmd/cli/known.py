@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from mdmd.cli.client import Remote
 
 _BAR = 30  # characters
+_LEAST = 10  # of a bar, and of a name
 _FIELDS = {
     "os": ["OSVersion", "ProductName", "ModelName", "Model"],
     "models": ["ModelName", "ProductName", "Model"],
@@ -124,17 +125,21 @@ def _report(args: argparse.Namespace) -> int:
         if args.json:
             show.as_json({"devices": devices, "counts": dict(told)})
             return
-        for line in bars(told[: args.limit], devices):
+        for line in bars(told[: args.limit], devices, show.width()):
             show.out(line)
         if len(told) > args.limit:
             show.note(f"{len(told) - args.limit} more: --limit {len(told)}")
-        show.out(f"{devices} devices")
+        show.out(f"{devices} device{'' if devices == 1 else 's'}")
 
     return run(args, verb)
 
 
 def lines_of(what: str, fields: dict[str, Any]) -> set[str]:
-    """Say in which lines of a report a device counts: "unknown" if nothing is known of it."""
+    """
+    Say in which lines of a report a device counts, in one at least.
+
+    That is "unknown" if it was never asked, "none" if it has nothing.
+    """
     model = fields.get("ModelName") or fields.get("ProductName") or fields.get("Model")
     if what == "os":
         return {_system(fields, str(fields.get("OSVersion") or ""))}
@@ -143,8 +148,8 @@ def lines_of(what: str, fields: dict[str, Any]) -> set[str]:
     listed = fields.get(_FIELDS[what][0])
     if not isinstance(listed, list):
         return {"unknown"}
-    apps = {_app(each) if what == "apps" else _update(each) for each in listed}
-    return {each for each in apps if each}
+    lines = {_app(each) if what == "apps" else _update(each) for each in listed} - {""}
+    return lines or {"none"}
 
 
 def _system(fields: dict[str, Any], version: str) -> str:
@@ -168,13 +173,21 @@ def _update(element: Any) -> str:
     return f"{name} {element.get('Version') or ''}".strip()
 
 
-def bars(counts: list[tuple[str, int]], devices: int) -> list[str]:
-    """Lay out counts with a bar for each, as long as its share of the devices."""
-    from mdmd.cli.show import clean
+def bars(counts: list[tuple[str, int]], devices: int, most: int | None = None) -> list[str]:
+    """
+    Lay out counts with a bar for each, as long as its share of the devices.
+
+    :param most: characters of a line, of which long names and then bars take less; None: any.
+    """
+    from mdmd.cli.show import clean, fit
 
     width = max((len(clean(name)) for name, _ in counts), default=0)
     digits = max((len(str(count)) for _, count in counts), default=1)
+    bar = _BAR
+    if most is not None:
+        bar = max(_LEAST, min(bar, most - width - digits - 4))
+        width = max(_LEAST, min(width, most - bar - digits - 4))
     return [
-        f"{clean(name):{width}}  {count:{digits}}  {'█' * max(1, round(_BAR * count / devices))}"
+        f"{fit(clean(name), width)}  {count:{digits}}  {'█' * max(1, round(bar * count / devices))}"
         for name, count in counts
     ]

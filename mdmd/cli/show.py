@@ -130,11 +130,12 @@ def _shrink(widths: list[int], most: int) -> list[int]:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    fitted = [_fit(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    fitted = [fit(cell, width) for cell, width in zip(cells, widths, strict=True)]
     return (" " * _GAP).join(fitted).rstrip()
 
 
-def _fit(text: str, width: int) -> str:
+def fit(text: str, width: int) -> str:
+    """Fill a text up to a width, or cut it there."""
     return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
 
 
