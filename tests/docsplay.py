@@ -172,7 +172,8 @@ class DocumentCase(SynchronousTestCase):
         (self.folder / "push.pem").write_bytes(make_push_certificate(TOPIC))
         shutil.copy(self.folder / "push.pem", self.folder / "push.key")
         (self.folder / "passphrase").write_text("correct horse battery staple\n")
-        (self.folder / "wifi.mobileconfig").write_bytes(plistlib.dumps({"PayloadType": "wifi"}))
+        profile = {"PayloadIdentifier": "org.example.wifi"}
+        (self.folder / "wifi.mobileconfig").write_bytes(plistlib.dumps(profile))
         command = {"CommandUUID": "BY-PLIST", "Command": {"RequestType": "ProfileList"}}
         (self.folder / "command.plist").write_bytes(plistlib.dumps(command))
         (self.folder / "nightly.py").write_text(f"device('{SERIAL}').results\n")

@@ -370,6 +370,8 @@ class FormTests(SynchronousTestCase):
                 "Settings.1.Enabled: needed, but missing",
             ),
         )
+        unnamed = check_form("Settings", {"Settings": [{"Item": ""}]}).faults
+        self.assertEqual(unnamed, ('Settings.0.Item: there is no ""',))
         self.assertIn(
             "no such key (did you mean Message?)",
             check_form("DeviceLock", {"message": "x"}).faults[0],

@@ -14,6 +14,8 @@ from mdmd.cli.main import make_parser
 from mdmd.cli.portrait import portrait
 from mdmd.errors import BadRequest
 from mdmd.mdm.catalogue.check import check_form
+from mdmd.pki import cms
+from mdmd.pki.authority import CertificateAuthority
 from tests.opshelp import MAC, NOW, PHONE
 from tests.test_mdmctl import MDMCTL, CommandLine
 
@@ -139,6 +141,8 @@ class SendTests(CommandLine):
         self.mdmctl("group", "add", "sales", f"{MAC},C02XL0THJGH5")
         self.assertEqual(self.data("group", "list"), {"sales": 1})
         self.assertEqual(self.mdmctl("group", "list", "sales").stdout, f"{MAC}\n")
+        unknown = self.mdmctl("group", "list", "sails", status=1).stderr
+        self.assertEqual(unknown, "mdmctl: there is no group 'sails'\n")
         self.assertEqual(list(self.data("send", "--group", "sales", "UserList")["status"]), [MAC])
         done = self.mdmctl("group", "remove", "sales", MAC, "nobody", status=1)
         self.assertIn("nobody: no such enrollment", done.stderr)
@@ -153,6 +157,28 @@ class SendTests(CommandLine):
         self.assertIn("Message or PhoneNumber", refused.stderr)
         cleared = self.mdmctl("clear-passcode", MAC, PHONE, status=1).stdout
         self.assertIn("never gave an unlock token", cleared)
+
+    def test_what_is_no_profile(self) -> None:
+        """It is only sent with --force; a profile may be binary, and signed by whomever."""
+        file, name = self.folder / "x.mobileconfig", {"PayloadIdentifier": "org.example.x"}
+        signer = CertificateAuthority.create("other", "ec", 5).issue_server(["example.org"], 5)
+        binary = plistlib.dumps(name, fmt=plistlib.FMT_BINARY)
+        file.write_bytes(cms.sign_attached(binary, *signer))
+        for verb in ("install-profile", "remove-profile"):
+            self.mdmctl(verb, str(file), MAC)
+        for content, why in (
+            (b"random", "not a property list"),
+            (b"", "empty"),
+            (b"\x30\x82broken", "empty"),
+            (plistlib.dumps({"PayloadType": "Configuration"}), "it needs a PayloadIdentifier"),
+            (plistlib.dumps({"PayloadType": "com.apple.dock", **name}), "Configuration as its"),
+        ):
+            file.write_bytes(content)
+            refused = self.mdmctl("install-profile", str(file), MAC, status=1).stderr
+            self.assertIn(f"{file}: no configuration profile: ", refused)
+            self.assertIn(why, refused)
+            self.assertIn("; --force sends it anyway\n", refused)
+            self.mdmctl("install-profile", str(file), MAC, "--force")
 
     def wipe(self, typed: str, *words: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
@@ -272,7 +298,8 @@ class DailyTests(SynchronousTestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "wifi.mobileconfig"
             plain = plistlib.dumps({"PayloadIdentifier": "org.example.wifi"})
-            for content in (plain, b"0\x82signed" + plain + b"and more"):
+            signer = CertificateAuthority.create("other", "ec", 5).issue_server(["a"], 5)
+            for content in (plain, cms.sign_attached(plain, *signer)):
                 path.write_bytes(content)
                 made = self.made("remove-profile", str(path), "X")
                 self.assertEqual(made[1], {"Identifier": "org.example.wifi"})

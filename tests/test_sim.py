@@ -14,6 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from mdmd.errors import BadSCEP
 from mdmd.mdm import plist
 from mdmd.mdm.checkin import TokenUpdate, decode_checkin
+from mdmd.pki import cms
+from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import fingerprint
 from mdmd.sim.answers import answer
 from mdmd.sim.device import Device, Rejected, fetch_profile
@@ -395,14 +397,18 @@ class AnswerTests(SynchronousTestCase):
     def test_profiles(self) -> None:
         """Installed, listed, replaced by the same identifier, removed; not removed twice."""
         device = self.installed("mac")
+        signer = CertificateAuthority.create("other", "ec", 5).issue_server(["example.org"], 5)
         for name in ("one", "two"):
             payload = {
                 "PayloadType": "Configuration",
                 "PayloadIdentifier": "org.example.x",
                 "PayloadDisplayName": name,
-                "PayloadContent": [{"PayloadType": "com.apple.dock", "secret": "x"}],
+                "PayloadContent": [{"PayloadType": "com.apple.dock", "secret": b"x" * (5 << 20)}],
             }
-            self.ask(device, "InstallProfile", Payload=plist.dumps(payload))
+            profile = plist.dumps(payload)
+            if name == "two":
+                profile = cms.sign_attached(profile, *signer)
+            self.ask(device, "InstallProfile", Payload=profile)
         (listed,) = self.ask(device, "ProfileList")["ProfileList"]  # type: ignore[misc]
         self.assertEqual(listed["PayloadDisplayName"], "two")
         self.assertEqual(listed["PayloadContent"], [{"PayloadType": "com.apple.dock"}])
@@ -419,8 +425,9 @@ class AnswerTests(SynchronousTestCase):
         ):
             with self.assertRaises(Malformed, msg=request_type):
                 self.ask(device, request_type)
-        with self.assertRaises(Refused):
-            self.ask(device, "InstallProfile", Payload=b"no profile")
+        for payload in (b"no profile", b"\x30 no signature"):
+            with self.assertRaises(Refused):
+                self.ask(device, "InstallProfile", Payload=payload)
 
     def test_lost_mode(self) -> None:
         """A location is only told in lost mode."""

@@ -20,6 +20,8 @@ _INFO = (
     "AwaitingConfiguration", "HostName", "LocalHostName",
 )  # fmt: skip
 
+_SIGNED = b"\x30"  # a profile in a CMS message begins so: it is DER
+
 Keys = Callable[[argparse.Namespace], tuple[str, dict[str, Any]]]
 
 
@@ -141,7 +143,10 @@ def _info(_: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def _install_profile(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    return "InstallProfile", {"Payload": Path(args.file).read_bytes()}
+    content = Path(args.file).read_bytes()
+    if not args.force:
+        _read_profile(args.file, content, "; --force sends it anyway")
+    return "InstallProfile", {"Payload": content}
 
 
 def _remove_profile(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -153,17 +158,30 @@ def _identifier(typed: str) -> str:
     path = Path(typed)
     if not path.is_file():
         return typed
-    from mdmd.errors import BadRequest
-    from mdmd.mdm import plist
+    return _read_profile(typed, path.read_bytes(), "")
 
-    content = path.read_bytes()
-    start = content.find(b"<?xml")
-    end = content.rfind(b"</plist>")
-    # A signed profile has its XML in clear inside.
-    inner = content[start : end + 8] if start >= 0 and end > start else content
-    found = plist.loads(inner).get("PayloadIdentifier")
-    if not isinstance(found, str):
-        raise BadRequest(f"{typed}: a profile without PayloadIdentifier")
+
+def _read_profile(name: str, content: bytes, remedy: str) -> str:
+    """
+    Say the identifier of a configuration profile, signed or not.
+
+    :raises BadRequest: it is none; the message ends with ``remedy``.
+    """
+    from mdmd.errors import BadMessage, BadRequest
+    from mdmd.mdm import command, plist
+
+    if content[:1] == _SIGNED:
+        from mdmd.cli.judge import content_of
+
+        content = content_of(content)
+    try:
+        profile = plist.loads(content, command.LIMIT)
+    except BadMessage as error:
+        raise BadRequest(f"{name}: no configuration profile: {error}{remedy}") from None
+    found = profile.get("PayloadIdentifier")
+    if not isinstance(found, str) or profile.get("PayloadType") not in (None, "Configuration"):
+        why = "it needs a PayloadIdentifier, and Configuration as its PayloadType"
+        raise BadRequest(f"{name}: no configuration profile: {why}{remedy}")
     return found
 
 

@@ -32,6 +32,14 @@ def judge(blob: bytes, now: datetime, topics: Collection[str]) -> tuple[str, lis
     return signer, found + check_profile(profile, _Certificates(now), naive, topics)
 
 
+def content_of(blob: bytes) -> bytes:
+    """Give what a CMS message is a signature of, whoever signed it; b"" if it is none."""
+    try:
+        return signed_data.read(blob, _LARGEST).content or b""
+    except BadSignature:
+        return b""
+
+
 def _unsign(blob: bytes, now: datetime) -> tuple[bytes, str, list[Finding]]:
     """Take a profile out of its signature, even of a broken one."""
     try:

@@ -6,7 +6,11 @@ Source: Apple, device-management schema, ``mdm/commands``.
 
 from mdmd.errors import MdmdError
 from mdmd.mdm import plist
+from mdmd.pki import signed_data
 from mdmd.sim.installed import Installed, Keys, Malformed, Refused, need
+
+LARGEST = 32 << 20  # bytes of a command, as much as the server takes from who sends one
+_SIGNED = b"\x30"  # a profile in a CMS message begins so: it is DER
 
 
 def install_profile(device: Installed, command: Keys) -> dict[str, object]:
@@ -17,13 +21,16 @@ def install_profile(device: Installed, command: Keys) -> dict[str, object]:
 
 def read_payload(command: Keys) -> dict[str, object]:
     """
-    Read the profile in an InstallProfile command.
+    Read the profile in an InstallProfile command, signed (by whomever) or not.
 
     :raises Malformed: there is none.
     :raises Refused: it is no property list.
     """
+    profile = need(command, "Payload", bytes)
     try:
-        return plist.loads(need(command, "Payload", bytes))
+        if profile[:1] == _SIGNED:
+            profile = signed_data.read(profile, LARGEST).content or b""
+        return plist.loads(profile, LARGEST)
     except Malformed:
         raise
     except MdmdError:

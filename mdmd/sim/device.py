@@ -25,7 +25,7 @@ from mdmd.mdm.profile import EnrollmentProfile, read_enrollment_profile
 from mdmd.pki import cms
 from mdmd.sim import declarative
 from mdmd.sim.answers import answer
-from mdmd.sim.deeds import read_payload
+from mdmd.sim.deeds import LARGEST, read_payload
 from mdmd.sim.hardware import Hardware
 from mdmd.sim.identity import NewKey, get_identity
 from mdmd.sim.installed import Installed, Malformed, Refused
@@ -260,7 +260,7 @@ class Device:
         reported = 0
         command = await self._report({"Status": "Idle"})
         while command:
-            report = await self._obey(plist.loads(command))
+            report = await self._obey(plist.loads(command, LARGEST))
             if report is None:
                 break
             command = await self._report(report)

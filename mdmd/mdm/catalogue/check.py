@@ -18,6 +18,7 @@ from mdmd.mdm.catalogue.load import entry as find
 from mdmd.mdm.catalogue.load import names, nearest
 
 Keys = Mapping[str, object]
+EMPTY = '""'  # how a text is told that has nothing in it
 
 _PYTHON: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -126,7 +127,7 @@ def _mapping(value: Keys, key: Key, path: str) -> Iterator[str]:
     elif not isinstance(told, str):
         yield f"{teller}: takes a string, not {_kind(told)}"
     elif told not in key.kinds:
-        yield f"{teller}: there is no {told[:60]}{nearest(told, list(key.kinds))}"
+        yield f"{teller}: there is no {told[:60] or EMPTY}{nearest(told, list(key.kinds))}"
     else:
         yield from _dictionary(value, key.kinds[told].keys, path)
 
@@ -137,7 +138,7 @@ def _range(value: object, key: Key, path: str) -> Iterator[str]:
         hint = nearest(str(value), known) or (
             f" (one of {', '.join(known)})" if len(known) < 15 else ""
         )
-        yield f"{path}: there is no {str(value)[:60]}{hint}"
+        yield f"{path}: there is no {str(value)[:60] or EMPTY}{hint}"
     if isinstance(value, int | float) and not isinstance(value, bool):
         if key.min is not None and value < key.min:
             yield f"{path}: at least {key.min}, not {value}"

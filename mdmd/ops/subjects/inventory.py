@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 
-from mdmd.errors import BadRequest
+from mdmd.errors import BadRequest, NotHere
 from mdmd.flow.targets import LOOK_AT_ONCE
 from mdmd.interfaces.fleet import EnrollmentRecord
 from mdmd.interfaces.inventory import Known
@@ -143,8 +143,14 @@ class Groups(Subject):
 
     @method(Role.VIEWER)
     async def members(self, caller: Caller, name: str, cursor: int = 0, limit: int = PAGE) -> Wire:
-        """Read about ``limit`` members; ``cursor`` in the answer goes on, 0 says it was all."""
+        """
+        Read about ``limit`` members; ``cursor`` in the answer goes on, 0 says it was all.
+
+        :raises NotHere: there is no such group.
+        """
         after, ones = await self.desk.groups.members(_group(name), cursor, page_size(limit))
+        if not (ones or after or cursor):
+            raise NotHere(f"there is no group {name!r}")
         return {"ids": [str(one) for one in ones], "cursor": after}
 
     @method(Role.OPERATOR, audit=("name", "ids"))
