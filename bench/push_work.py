@@ -137,7 +137,8 @@ async def _run(
     await store.certificates.put(TOPIC, certificate, key, not_after)
     info = (await link.call("INFO", "memory")).decode()
     used = int(info.partition("used_memory:")[2].split()[0])
-    service = PushService(reactor, Settings("localhost", port, authority.pem), store.certificates)
+    settings = Settings("localhost", port, authority.pem)
+    service = PushService(reactor, settings, store.certificates, wall=time.time)
     done = 0
 
     def count(*_: object) -> None:
@@ -145,7 +146,7 @@ async def _run(
         done += 1
 
     timed = _Timed(service)
-    waker = Waker(reactor, store.push, timed, recorded=count)
+    waker = Waker(reactor, store.push, timed, recorded=count, wall=time.time)
     await service.start()
     before = _megabytes()
     assert server.process is not None

@@ -120,6 +120,7 @@ class Apns:
             alarmed=lambda topic, reason: self.alarms.append((topic, reason)),
             jitter=lambda: 0.5,
             dial=self._dial,
+            wall=self.clock.seconds,
         )
         told(self.service.start())
 

@@ -328,6 +328,33 @@ class HandDevice:
         return code, command["CommandUUID"], command["Command"]["RequestType"]
 
 
+class Manager:
+    """systemd's end of the socket on which a daemon says how it is."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="notify-", dir="/tmp")
+        self.path = f"{self.folder}/s"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self._socket.settimeout(20)
+
+    def hear(self) -> dict[str, str]:
+        """The next message."""
+        lines = self._socket.recv(4096).decode().splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def hear_until(self, key: str) -> list[str]:
+        """Keys of all messages until one has ``key``."""
+        heard: list[str] = []
+        while key not in heard:
+            heard += self.hear()
+        return heard
+
+    def close(self) -> None:
+        self._socket.close()
+        shutil.rmtree(self.folder)
+
+
 @contextlib.contextmanager
 def redis_server(binary: str) -> Iterator[str]:
     """A throw-away server nobody here wrote; yields its URL."""

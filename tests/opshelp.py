@@ -328,6 +328,7 @@ def make_desk(operators: Path, fleet: FakeFleet | None = None, clock: Any = reac
         audit=audit,
         tail=Tail(fleet, clock),
         clock=clock,
+        wall=clock.seconds,
         sender=Sender(fleet, inventory, enqueuer),
         targets=Targets(fleet, inventory, groups),
         inventory=inventory,

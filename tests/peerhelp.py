@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,8 @@ def service(
         certificate, key, not_after = authority.push_pair(topic)
         held.held[topic] = (1, certificate, key, not_after)
     chosen = Settings(**{"host": "localhost", "port": port, "trust": authority.pem, **settings})
-    return PushService(reactor, chosen, held), held  # type: ignore[arg-type]
+    made = PushService(reactor, chosen, held, wall=time.time)  # type: ignore[arg-type]
+    return made, held
 
 
 def push(service: PushService, notification: Notification) -> "Deferred[PushOutcome]":

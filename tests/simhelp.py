@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -162,6 +163,7 @@ class RunningSite:
             Limits(),
             self._refused,
             jitter=lambda: 0.0,
+            wall=time.time,
         )
         endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
         self._port = await endpoint.listen(wrap(context, self._site))

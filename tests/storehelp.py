@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import os
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,7 @@ class Server:
     A server that can be started, killed and started again on the same data.
 
     :ivar folder: its data and its socket ``s``; short, for a socket's path is limited.
+    :ivar environment: what it gets besides ours when it starts.
     """
 
     def __init__(self, binary: str = VALKEY, *words: str) -> None:
@@ -32,6 +34,7 @@ class Server:
             *(binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)),
             *("--appendonly", "yes", "--save", "", *words),
         ]
+        self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -42,7 +45,9 @@ class Server:
     def start(self) -> None:
         """Start it and wait until its socket answers."""
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(self.words, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.words, stdout=log, stderr=log, env={**os.environ, **self.environment}
+            )
         end = time.monotonic() + 10
         while time.monotonic() < end:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:

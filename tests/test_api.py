@@ -247,6 +247,7 @@ class APITests(SynchronousTestCase):
             self._ping,
             "1.2.3",
             self.clock,
+            self.clock.seconds,
             Migration(self.enrollments),  # type: ignore[arg-type]
             self._unlock,
             self.feed,

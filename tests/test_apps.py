@@ -272,7 +272,7 @@ class ServeTests(ShelfCase):
         self.content = ipa(size=300_000)
         self.shelved = self.put(self.content)
         self.clock = Clock()
-        files = AppFiles(self.shelf, Edge(self.clock, lambda: 0.0))
+        files = AppFiles(self.shelf, Edge(self.clock, self.clock.seconds, lambda: 0.0))
 
         class Root:
             def render(self, request) -> None:

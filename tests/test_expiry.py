@@ -40,7 +40,7 @@ class Watching(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.certificates = Certificates(100 * DAY)
-        self.watch = ExpiryWatch(self.clock, self.certificates)
+        self.watch = ExpiryWatch(self.clock, self.certificates, self.clock.seconds)
         self.said: list[dict[str, object]] = []
         globalLogPublisher.addObserver(self.hear)
         self.addCleanup(globalLogPublisher.removeObserver, self.hear)
@@ -111,7 +111,9 @@ class Events(StoreCase):
     async def test_once_for_all_daemons(self) -> None:
         """Three daemons look each hour; the event stream has each warning once."""
         await self.store.certificates.put(TOPIC, b"c", b"k", int(BEGIN) + 32 * DAY)
-        watches = [ExpiryWatch(self.clock, self.store.certificates) for _ in range(3)]
+        watches = [
+            ExpiryWatch(self.clock, self.store.certificates, self.clock.seconds) for _ in range(3)
+        ]
         for _ in range(40):
             await self.all(watches)
             self.clock.advance(DAY)

@@ -113,6 +113,7 @@ class SiteTests(SynchronousTestCase):
             LIMITS,
             self._refused,
             jitter=lambda: 0.5,
+            wall=self.clock.seconds,
         )
         self.events: list[LogEvent] = []
         globalLogPublisher.addObserver(self.events.append)
@@ -555,6 +556,7 @@ class RealStoryTests(SiteTests):
             self.identities,
             Limits(body=1 << 20),
             self._refused,
+            wall=self.clock.seconds,
         )
 
     def test_undecodable(self) -> None:

@@ -19,39 +19,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.ops.systemd import Systemd
 from mdmd.pki.certificates import certificate_pem, fingerprint, key_pem, load_certificate
-from tests.daemonhelp import RunningDaemon
+from tests.daemonhelp import Manager, RunningDaemon
 from tests.storehelp import free_port
 
 CHECKOUT = Path(__file__).parent.parent
 UNITS = CHECKOUT / "systemd"
 ANALYZE = shutil.which("systemd-analyze")
-
-
-class Manager:
-    """systemd's end of the socket."""
-
-    def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="notify-", dir="/tmp")
-        self.path = f"{self.folder}/s"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.path)
-        self._socket.settimeout(20)
-
-    def hear(self) -> dict[str, str]:
-        """The next message."""
-        lines = self._socket.recv(4096).decode().splitlines()
-        return dict(line.split("=", 1) for line in lines)
-
-    def hear_until(self, key: str) -> list[str]:
-        """Keys of all messages until one has ``key``."""
-        heard: list[str] = []
-        while key not in heard:
-            heard += self.hear()
-        return heard
-
-    def close(self) -> None:
-        self._socket.close()
-        shutil.rmtree(self.folder)
 
 
 class SystemdTests(SynchronousTestCase):

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,7 @@ class TLSTests(TestCase):
             Identities(trust, lambda: reactor.seconds() + self.ahead),
             Limits(**limits),  # type: ignore[arg-type]
             self._refused,
+            wall=time.time,
         )
         endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
         self.port = await endpoint.listen(wrap(self.context, self.site))

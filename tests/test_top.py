@@ -189,7 +189,7 @@ class FiguresTests(SynchronousTestCase):
     def test_requests_and_troubles(self) -> None:
         """Rates over the last seconds, statuses and troubles since the start."""
         clock = Clock()
-        figures = Figures(clock.seconds)
+        figures = Figures(clock.seconds, clock.seconds)
         publisher = LogPublisher(figures)
         requests = Logger(namespace="mdmd.web.respond", observer=publisher)
         for number in range(20):

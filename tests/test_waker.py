@@ -121,6 +121,7 @@ class Case(SynchronousTestCase):
             repeat=(120.0, 600.0),
             jitter=lambda: 0.5,
             recorded=lambda topic, outcome: self.outcomes.append(outcome),
+            wall=self.clock.seconds,
         )
         self.successResultOf(Deferred.fromCoroutine(self.waker.start()))
 

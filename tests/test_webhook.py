@@ -1,6 +1,7 @@
 """Webhooks between a real Valkey and a target that may misbehave."""
 
 import random
+import time
 from typing import Any
 
 from twisted.internet import reactor
@@ -39,7 +40,10 @@ class HookCase(StoreCase):
         target = Target(given.pop("name", "t"), **given)
         feed = await Feed.start(reactor, self.link)
         self.addCleanup(lambda: later(feed.stop()))
-        hooks = Webhooks(reactor, [target], self.store.deliveries, feed, daemon, "1", random.random)
+        hooks = Webhooks(
+            *(reactor, [target], self.store.deliveries, feed, daemon, "1"),
+            *(random.random, time.time),
+        )
         self.addCleanup(lambda: later(hooks.stop()))
         await hooks.start()
         self.assertTrue((await hooks.standings())[0].state.sender)

@@ -7,6 +7,7 @@ prints one JSON line when it could look for work, and does when its standard inp
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,14 @@ async def main(config: dict[str, Any], trust: bytes) -> None:
     link = await Link.open(reactor, config["redis"], timeout=30.0)
     store = Store(link, SEALER, reactor, StoreSettings())
     settings = Settings("localhost", config["apns"], trust)
-    service = PushService(reactor, settings, store.certificates)
+    service = PushService(reactor, settings, store.certificates, wall=time.time)
     await service.start()
-    waker = Waker(reactor, store.push, service, lease=config["lease"], most_flying=config["most"])
+    waker = Waker(
+        *(reactor, store.push, service),
+        lease=config["lease"],
+        most_flying=config["most"],
+        wall=time.time,
+    )
     told = Told()
     StandardIO(told)
     print('{"ready": true}', flush=True)

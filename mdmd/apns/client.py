@@ -19,7 +19,7 @@ from mdmd.apns.dial import Dialer
 from mdmd.apns.line import Dial, Line
 from mdmd.apns.message import unsendable
 from mdmd.apns.status import LineStatus
-from mdmd.apns.timing import Clock, Jitter, Timer, stop_timer
+from mdmd.apns.timing import Clock, Jitter, Timer, Wall, stop_timer
 from mdmd.errors import BadCertificate, StoreCorrupt, StoreUnavailable
 from mdmd.interfaces.push import Decision, IPushCertificates, Notification, PushOutcome
 from mdmd.pki.pushcert import read_push_certificate
@@ -61,6 +61,7 @@ class PushService:
     :param alarmed: called with topic and reason when APNs or TLS begins to
         refuse all pushes of a topic, with an empty reason when that is over.
     :param dial: brings a connection up; tests give their own.
+    :param wall: seconds since the epoch, as Apple's are.
     """
 
     def __init__(
@@ -71,8 +72,11 @@ class PushService:
         alarmed: Callable[[str, str], None] = lambda topic, reason: None,
         jitter: Jitter = random.random,
         dial: Dial | None = None,
+        *,
+        wall: Wall,
     ) -> None:
         self._clock: Clock = reactor
+        self._wall = wall
         self._settings = settings
         self._certificates = certificates
         self._alarmed = alarmed
@@ -143,7 +147,7 @@ class PushService:
     def _with_expiration(self, notification: Notification) -> Notification:
         if notification.expiration or not self._settings.expiration:
             return notification
-        expiration = int(self._clock.seconds() + self._settings.expiration)
+        expiration = int(self._wall() + self._settings.expiration)
         return Notification(
             notification.topic, notification.token, notification.push_magic, expiration
         )
@@ -176,6 +180,7 @@ class PushService:
             self._settings.connect_timeout,
             self._jitter,
             self._alarmed,
+            self._wall,
         )
         try:
             await self._equip(line)

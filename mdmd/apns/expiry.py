@@ -4,7 +4,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mdmd.apns.timing import Clock, Timer, stop_timer
+from mdmd.apns.timing import Clock, Timer, Wall, stop_timer
 from mdmd.errors import MdmdError
 from mdmd.interfaces.push import IExpiryWarnings
 
@@ -32,8 +32,9 @@ class ExpiryWatch:
     :ivar days_left: by topic, as of the last look; for those who measure.
     """
 
-    def __init__(self, clock: Clock, certificates: IExpiryWarnings) -> None:
+    def __init__(self, clock: Clock, certificates: IExpiryWarnings, wall: Wall) -> None:
         self._clock = clock
+        self._wall = wall
         self._certificates = certificates
         self._timer: Timer | None = None
         self._logged: dict[str, tuple[int, int]] = {}  # version and days, by topic
@@ -66,7 +67,7 @@ class ExpiryWatch:
     async def look(self) -> None:
         """Look once."""
         versions = await self._certificates.versions()
-        now = self._clock.seconds()
+        now = self._wall()
         self.days_left = {
             topic: (not_after - now) / _DAY for topic, (_, not_after) in versions.items()
         }

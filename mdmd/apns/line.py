@@ -29,7 +29,7 @@ from mdmd.apns.gate import Gate
 from mdmd.apns.message import Ended, Fate
 from mdmd.apns.reasons import CLOSES_CONNECTION, decide
 from mdmd.apns.status import LineStatus
-from mdmd.apns.timing import Clock, Jitter, spread, step
+from mdmd.apns.timing import Clock, Jitter, Wall, spread, step
 from mdmd.interfaces.push import Decision, Notification, PushOutcome
 from mdmd.pki.pushcert import PushCertificate
 
@@ -77,13 +77,13 @@ class Line:
         connect_timeout: float,
         jitter: Jitter,
         alarmed: Callable[[str, str], None],
+        wall: Wall,
     ) -> None:
         self.topic = topic
         self._authority = authority
-        self._clock = clock
+        self._clock, self._wall = clock, wall
         self._dial = dial
-        self._keep_alive = keep_alive
-        self._connect_timeout = connect_timeout
+        self._keep_alive, self._connect_timeout = keep_alive, connect_timeout
         self._jitter = jitter
         self._gate = Gate(topic, DEADLINE, jitter, alarmed)
         self._certificate: PushCertificate | None = None
@@ -395,7 +395,7 @@ class Line:
     # -- trouble -------------------------------------------------------------------
 
     def _note_error(self, reason: str) -> None:
-        self._last_error, self._last_error_at = reason, int(self._clock.seconds())
+        self._last_error, self._last_error_at = reason, int(self._wall())
 
 
 async def _await(awaitable: Awaitable[None]) -> None:

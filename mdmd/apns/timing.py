@@ -4,6 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 Jitter = Callable[[], float]  # 0 <= value < 1, as random.random gives it
+# Seconds since the epoch, for what is told or stored. To wait there is the Clock, for this one
+# may be set, forward or back.
+Wall = Callable[[], float]
 
 
 class Timer(Protocol):

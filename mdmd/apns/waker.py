@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from mdmd.apns.line import DEADLINE
 from mdmd.apns.status import WakerStatus
-from mdmd.apns.timing import Clock, Jitter, Timer, spread, step, stop_timer
+from mdmd.apns.timing import Clock, Jitter, Timer, Wall, spread, step, stop_timer
 from mdmd.errors import MdmdError, StoreUnavailable
 from mdmd.interfaces.push import (
     STORE_AWAY,
@@ -58,6 +58,7 @@ class Waker:
     """
     Push whoever is due, and whoever is asked for (:class:`~mdmd.interfaces.push.IWaker`).
 
+    :param wall: seconds since the epoch, as the store's times are.
     :param repeat: seconds before each further push while a device does not connect.
     :param recorded: called with topic and outcome of each push, for those who count.
     :param lease: seconds after which a dead daemon's claims are due again.
@@ -74,8 +75,11 @@ class Waker:
         recorded: Callable[[str, PushOutcome], None] = lambda topic, outcome: None,
         lease: float = LEASE,
         most_flying: int = MOST_FLYING,
+        *,
+        wall: Wall,
     ) -> None:
         self._clock = clock
+        self._wall = wall
         self._work = work
         self._service = service
         self._repeat = tuple(repeat)
@@ -232,7 +236,7 @@ class Waker:
         next_due = await self._work.next_due()
         if next_due is None:
             return POLL
-        return min(POLL, max(0.05, next_due / 1000 - self._clock.seconds()))
+        return min(POLL, max(0.05, next_due / 1000 - self._wall()))
 
     # -- one push -------------------------------------------------------------------
 
@@ -245,7 +249,7 @@ class Waker:
         outcome = await self._service.push(due.notification)
         self._watch_outage(outcome)
         delay = self._delay(outcome, due)
-        next_push = None if delay is None else int((self._clock.seconds() + delay) * 1000)
+        next_push = None if delay is None else int((self._wall() + delay) * 1000)
         self._recorded(due.notification.topic, outcome)
         try:
             await self._work.pushed(due, outcome, next_push)

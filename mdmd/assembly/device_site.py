@@ -5,6 +5,7 @@ from typing import Any
 
 from twisted.internet.threads import deferToThreadPool
 
+from mdmd.assembly.clocks import WallClock
 from mdmd.assembly.enrolling import Enrolling
 from mdmd.assembly.parts import Parts
 from mdmd.config import Config
@@ -22,6 +23,7 @@ from mdmd.web.site import make_site
 
 def device_site(
     reactor: Any,
+    wall: WallClock,
     config: Config,
     parts: Parts,
     store: Store,
@@ -40,7 +42,7 @@ def device_site(
         enrolling.door,
         Identities(
             [parts.authority.certificate, *parts.enrolling.trusted],
-            reactor.seconds,
+            wall.seconds,
             config.site.identity,
             config.site.proxies,
             config.site.header,
@@ -56,6 +58,7 @@ def device_site(
         ),
         store.enrollments.refused,
         shelf=shelf,
+        wall=wall.seconds,
     )
 
 

@@ -9,6 +9,7 @@ import attrs
 from twisted.logger import ILogObserver, globalLogPublisher
 
 from mdmd.apns.pushing import Pushing
+from mdmd.assembly.clocks import WallClock
 from mdmd.assembly.parts import Parts
 from mdmd.config import Config
 from mdmd.errors import BadCertificate
@@ -23,6 +24,7 @@ from mdmd.webhook.webhooks import Webhooks
 
 def begin_measuring(
     reactor: Any,
+    wall: WallClock,
     stack: AsyncExitStack,
     config: Config,
     parts: Parts,
@@ -46,7 +48,7 @@ def begin_measuring(
                 each.name: (each.state.unsettled + (each.state.behind or 0), each.state.dead)
                 for each in standings
             },
-            webhook_lags={each.name: _lag(each, reactor.seconds()) for each in standings},
+            webhook_lags={each.name: _lag(each, wall.seconds()) for each in standings},
         )
 
     metrics = Metrics(version("mdmd"), look)

@@ -7,6 +7,7 @@ from typing import Any, cast
 from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.logger import ILogObserver, globalLogPublisher
 
+from mdmd.assembly.clocks import WallClock
 from mdmd.assembly.ports import make_endpoint, open_port
 from mdmd.config import Config
 from mdmd.config.endpoints import endpoint_values
@@ -19,9 +20,9 @@ from mdmd.ops.perspective import Perspective
 from mdmd.ops.tls import OperatorsTLS
 
 
-def count_figures(reactor: Any, stack: AsyncExitStack) -> Figures:
+def count_figures(reactor: Any, wall: WallClock, stack: AsyncExitStack) -> Figures:
     """Begin to count what the log tells."""
-    figures = Figures(reactor.seconds)
+    figures = Figures(reactor.seconds, wall.seconds)
     observer = cast(ILogObserver, figures)
     globalLogPublisher.addObserver(observer)
     stack.callback(globalLogPublisher.removeObserver, observer)

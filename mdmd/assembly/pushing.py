@@ -9,6 +9,7 @@ from mdmd.apns.counts import PushCounts
 from mdmd.apns.expiry import ExpiryWatch
 from mdmd.apns.pushing import Pushing
 from mdmd.apns.waker import Waker
+from mdmd.assembly.clocks import WallClock
 from mdmd.assembly.parts import Parts
 from mdmd.assembly.start import begin
 from mdmd.config import Config
@@ -16,15 +17,21 @@ from mdmd.store.store import Store
 
 
 async def begin_pushing(
-    reactor: Any, stack: AsyncExitStack, config: Config, parts: Parts, store: Store
+    reactor: Any, wall: WallClock, stack: AsyncExitStack, config: Config, parts: Parts, store: Store
 ) -> Pushing:
     """Start the road to APNs, the waker on it, and the watch over the certificates' ends."""
     alarms, counts = Alarms(store.events), PushCounts()
-    service = PushService(reactor, _settings(config, parts), store.certificates, alarms)
+    service = PushService(
+        *(reactor, _settings(config, parts), store.certificates, alarms), wall=wall.seconds
+    )
     await begin(stack, service.start, service.stop)
-    waker = Waker(reactor, store.push, service, config.push.repeat, recorded=counts.add)
+    waker = Waker(
+        *(reactor, store.push, service, config.push.repeat),
+        recorded=counts.add,
+        wall=wall.seconds,
+    )
     await begin(stack, waker.start, waker.stop)
-    watch = ExpiryWatch(reactor, store.certificates)
+    watch = ExpiryWatch(reactor, store.certificates, wall.seconds)
     await begin(stack, watch.start, watch.stop)
     return Pushing(service, waker, watch, store.push, counts)
 

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from mdmd.apns.escrow import EscrowKeys
 from mdmd.apns.pushing import Pushing
+from mdmd.assembly.clocks import WallClock, keep_steady
 from mdmd.assembly.device_site import device_site, push_topic
 from mdmd.assembly.enrolling import Enrolling, make_enrolling
 from mdmd.assembly.following import follow_events
@@ -68,11 +69,13 @@ async def serve(
     :param stack: takes the ending of each part, to be called in reverse.
     :param set_level: changes how much is logged.
     """
-    store = await open_store(reactor, stack, config, parts)
-    pushing = await begin_pushing(reactor, stack, config, parts, store)
+    keep_steady(reactor)
+    wall = WallClock()
+    store = await open_store(reactor, wall, stack, config, parts)
+    pushing = await begin_pushing(reactor, wall, stack, config, parts, store)
     feed = await Feed.start(reactor, store.link)
     stack.push_async_callback(feed.stop)
-    webhooks = await _send_webhooks(reactor, stack, parts, store, feed)
+    webhooks = await _send_webhooks(reactor, wall, stack, parts, store, feed)
     now = store.tools.now
     enqueuer = Enqueuer(store.fleet, pushing.waker, Pins(store.inventory, now))
     topic = push_topic(config, store.certificates)
@@ -80,7 +83,7 @@ async def serve(
         *(reactor, config, parts.authority, parts.challenge, parts.enrolling),
         *(store, pushing.waker, topic),
     )
-    figures = _count(reactor, stack, pushing)
+    figures = _count(reactor, wall, stack, pushing)
     rights = config.enroll.access_rights
     sender = Sender(store.fleet, store.inventory, enqueuer, rights)
     await follow_events(
@@ -90,7 +93,7 @@ async def serve(
     stack.push_async_callback(refusals.close)
     shelf = Shelf(config.apps.folder, config.mdmd.public_url, now)
     desk = attrs.evolve(
-        _desk(reactor, parts, store, pushing, enrolling, enqueuer, sender),
+        _desk(reactor, wall, parts, store, pushing, enrolling, enqueuer, sender),
         tail=Tail(store.fleet, reactor, feed),
         webhooks=webhooks,
         moving=store.moving,
@@ -100,8 +103,8 @@ async def serve(
         refusals=refusals,
     )
     await serve_operators(reactor, stack, config, desk, figures, parts.pb_tls)
-    metrics = begin_measuring(reactor, stack, config, parts, store, pushing, webhooks)
-    api = _api(reactor, config, parts, store, enqueuer, feed, metrics, sender, refusals)
+    metrics = begin_measuring(reactor, wall, stack, config, parts, store, pushing, webhooks)
+    api = _api(reactor, wall, config, parts, store, enqueuer, feed, metrics, sender, refusals)
     await open_site(reactor, stack, "api", config.api.listen, api, parts.api_tls)
     stack.callback(feed.release)  # those who wait for events are answered, not waited for
     for name, seconds, work in (
@@ -110,7 +113,7 @@ async def serve(
     ):
         rounds = Rounds(reactor, name, seconds, work)
         await begin(stack, rounds.start, rounds.stop)
-    site = device_site(reactor, config, parts, store, pushing.waker, enrolling, shelf)
+    site = device_site(reactor, wall, config, parts, store, pushing.waker, enrolling, shelf)
     listen, shared = config.site.listen, config.site.reuse_port
     await open_site(reactor, stack, "site", listen, site, parts.site_tls, shared)
     count_sites(metrics, figures, api=api, site=site)
@@ -124,20 +127,21 @@ async def serve(
 
 
 async def _send_webhooks(
-    reactor: Any, stack: AsyncExitStack, parts: Parts, store: Store, feed: Feed
+    reactor: Any, wall: WallClock, stack: AsyncExitStack, parts: Parts, store: Store, feed: Feed
 ) -> Webhooks:
     # Unlike any other daemon with the same store, and any earlier one on this machine.
     daemon = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     webhooks = Webhooks(
-        *(reactor, parts.webhooks, store.deliveries, feed, daemon, version("mdmd"), random.random)
+        *(reactor, parts.webhooks, store.deliveries, feed, daemon, version("mdmd")),
+        *(random.random, wall.seconds),
     )
     stack.push_async_callback(webhooks.stop)
     await webhooks.start()
     return webhooks
 
 
-def _count(reactor: Any, stack: AsyncExitStack, pushing: Pushing) -> Figures:
-    figures = count_figures(reactor, stack)
+def _count(reactor: Any, wall: WallClock, stack: AsyncExitStack, pushing: Pushing) -> Figures:
+    figures = count_figures(reactor, wall, stack)
     figures.sources["push"] = lambda: {
         "lines": [attrs.asdict(each) for each in pushing.service.status()],
         **attrs.asdict(pushing.waker.status()),
@@ -147,6 +151,7 @@ def _count(reactor: Any, stack: AsyncExitStack, pushing: Pushing) -> Figures:
 
 def _desk(
     reactor: Any,
+    wall: WallClock,
     parts: Parts,
     store: Store,
     pushing: Pushing,
@@ -165,6 +170,7 @@ def _desk(
         audit=store.audit,
         tail=Tail(store.fleet, reactor),
         clock=reactor,
+        wall=wall.seconds,
         version=version("mdmd"),
         identities=store.identities,
         enroll=enrolling.enroll,
@@ -179,6 +185,7 @@ def _desk(
 
 def _api(
     reactor: Any,
+    wall: WallClock,
     config: Config,
     parts: Parts,
     store: Store,
@@ -196,6 +203,7 @@ def _api(
         store.link.ping,
         version("mdmd"),
         reactor,
+        wall.seconds,
         Migration(store.enrollments),
         EscrowKeys(reactor, store.certificates, config.apns.escrow_url, parts.apns_trust).unlock,
         feed,

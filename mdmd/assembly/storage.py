@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 from typing import Any
 
+from mdmd.assembly.clocks import WallClock
 from mdmd.assembly.parts import Parts
 from mdmd.config import Config
 from mdmd.errors import StoreUnavailable
@@ -11,7 +12,9 @@ from mdmd.store.link import Link
 from mdmd.store.store import Settings, Store
 
 
-async def open_store(reactor: Any, stack: AsyncExitStack, config: Config, parts: Parts) -> Store:
+async def open_store(
+    reactor: Any, wall: WallClock, stack: AsyncExitStack, config: Config, parts: Parts
+) -> Store:
     """
     Start the embedded store if there is to be one, and wait until the store answers.
 
@@ -26,7 +29,7 @@ async def open_store(reactor: Any, stack: AsyncExitStack, config: Config, parts:
         url = await embedded.start()
     link = await Link.open(reactor, url, timeout=config.store.timeout, ca=config.store.ca)
     stack.push_async_callback(link.close)
-    store = Store(link, parts.sealer, reactor, _settings(config))
+    store = Store(link, parts.sealer, wall, _settings(config))
     if not await store.fits(parts.sealer):
         raise StoreUnavailable(
             f"{config.store.sealing_key} is not the key that the secrets in the store were sealed "

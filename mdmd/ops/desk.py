@@ -42,7 +42,8 @@ class Desk:
     A new group of methods that needs something else adds a field here, with a
     default, so that nobody who makes a desk has to know of it.
 
-    :ivar clock: an IReactorTime.
+    :ivar clock: an IReactorTime, to wait by.
+    :ivar wall: seconds since the epoch, for what is told.
     :ivar set_log_level: takes a room of the house ("" for all) and a level;
         raises ValueError for what it does not know.
     :ivar inside: what else the manhole knows by name.
@@ -59,6 +60,7 @@ class Desk:
     audit: IAudit
     tail: Tail
     clock: Any
+    wall: Callable[[], float]
     sender: Sender
     targets: Targets
     inventory: IInventory
@@ -78,4 +80,4 @@ class Desk:
 
     def now(self) -> int:
         """Milliseconds since the epoch."""
-        return int(self.clock.seconds() * 1000)
+        return int(self.wall() * 1000)

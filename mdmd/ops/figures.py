@@ -27,13 +27,15 @@ class Figures:
     """
     Counts what the log tells: each request is one event of it, and so is each trouble.
 
-    :param seconds: a clock, seconds since the epoch.
+    :param seconds: a clock that nobody sets.
+    :param wall: seconds since the epoch.
     :ivar connections: counts of open ones, by what they are for.
     :ivar sources: more figures, by name, asked when somebody looks.
     """
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    def __init__(self, seconds: Callable[[], float], wall: Callable[[], float]) -> None:
         self._seconds = seconds
+        self._wall = wall
         self._started = seconds()
         self._recent: deque[_Request] = deque(maxlen=_REMEMBERED)
         self._requests = 0
@@ -56,7 +58,7 @@ class Figures:
     def now(self) -> Record:
         """Give all figures as plain data; docs/pb.md says what each means."""
         return {
-            "started": int(self._started * 1000),
+            "started": int((self._wall() - self._seconds() + self._started) * 1000),
             "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "requests": self._rates(),
             "connections": {name: count() for name, count in self.connections.items()},

@@ -31,7 +31,7 @@ class Store:
     All subjects over one link.
 
     :param sealer: seals secrets and messages before they leave.
-    :param clock: an IReactorTime; what ``seconds()`` says is what is stored as the time.
+    :param clock: the time of day; what ``seconds()`` says is what is stored as the time.
     """
 
     def __init__(

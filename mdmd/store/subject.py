@@ -58,7 +58,7 @@ class Tools:
 
     link: Link
     sealer: Sealer
-    clock: Any  # IReactorTime
+    clock: Any  # its seconds() are those since the epoch, and may be set
     settings: Settings
     payloads: Payloads
     repeat: str  # milliseconds, separated by spaces, as the scripts read it

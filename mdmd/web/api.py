@@ -34,7 +34,7 @@ from mdmd.mdm.command import Command, decode_command
 from mdmd.web import api_json
 from mdmd.web.api_call import LARGEST_PAGE, Call, json_answer
 from mdmd.web.api_reply import spell_reply
-from mdmd.web.respond import Answer, Clock
+from mdmd.web.respond import Answer, Clock, Wall
 
 Ping = Callable[[], Awaitable[object]]
 Measures = Callable[[], Awaitable[bytes]]
@@ -82,6 +82,7 @@ class Api:
         ping: Ping,
         version: str,
         clock: Clock,
+        wall: Wall,
         migration: Migration,
         unlock: Unlock,
         feed: IFeed,
@@ -95,6 +96,7 @@ class Api:
         self._ping = ping
         self._version = version
         self._clock = clock
+        self._wall = wall
         self._migration = migration
         self._unlock = unlock
         self._feed = feed
@@ -167,7 +169,7 @@ class Api:
 
     async def put_push_certificate(self, call: Call) -> Answer:
         """Install a push certificate and its key."""
-        now = datetime.fromtimestamp(self._clock.seconds(), UTC)
+        now = datetime.fromtimestamp(self._wall(), UTC)
         try:
             topic, not_after = await install(
                 self._certificates, call.body, now, force=call.flag("force")

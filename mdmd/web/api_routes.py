@@ -18,7 +18,7 @@ from mdmd.web.api_call import Fails, Route, matching, spell_error
 from mdmd.web.api_site import ApiLeaf
 from mdmd.web.channel import Limits
 from mdmd.web.limited import LimitedSite
-from mdmd.web.respond import Clock, Edge
+from mdmd.web.respond import Clock, Edge, Wall
 
 _LINE = 1 << 20  # bytes; many ids are in one path
 
@@ -76,6 +76,7 @@ def make_api(
     ping: Ping,
     version: str,
     clock: Clock,
+    wall: Wall,
     migration: Migration,
     unlock: Unlock,
     feed: IFeed,
@@ -91,7 +92,8 @@ def make_api(
 
     :param api_key: the password of everybody; an empty one lets nobody in.
     :param ping: raises StoreUnavailable when the store does not answer.
-    :param clock: the reactor; its seconds are those since the epoch.
+    :param clock: the reactor.
+    :param wall: the time of day.
     :param audit: is told of each act and each read of a secret, None: nobody is.
     :param refusals: is told of each wrong key.
     :param metrics: gives everything counted in Prometheus' text format.
@@ -100,10 +102,11 @@ def make_api(
     :param unlock: a form's fields to Apple's status, content type and body.
     """
     api = Api(
-        *(fleet, enqueuer, certificates, ping, version, clock, migration, unlock, feed),
+        *(fleet, enqueuer, certificates, ping, version, clock, wall, migration, unlock, feed),
         *(metrics, sender),
     )
-    leaf = ApiLeaf(ROUTES, api, api_key, clock, Edge(clock, jitter, spell_error), audit, refusals)
+    edge = Edge(clock, wall, jitter, spell_error)
+    leaf = ApiLeaf(ROUTES, api, api_key, clock, edge, audit, refusals)
     return LimitedSite(leaf, clock, limits or Limits(body=16 << 20, line=_LINE), unread=_unread)
 
 

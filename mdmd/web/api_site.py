@@ -113,7 +113,7 @@ class ApiLeaf:
         self._audit = audit
         self._refusals = refusals
         # Tells the requests of one run from those of the next, and from those of devices.
-        self._name = f"api-{int(clock.seconds()):x}"
+        self._name = f"api-{int(edge.wall()):x}"
         self._number = 0
 
     def render(self, request: LimitedRequest) -> None:

@@ -34,13 +34,17 @@ class Delayed(Protocol):
 
 
 class Clock(Protocol):
-    """Time; twisted's IReactorTime, as mypy can read it. Seconds are since the epoch."""
+    """Time to wait by; twisted's IReactorTime, as mypy can read it."""
 
     def seconds(self) -> float:
-        """Say what time it is."""
+        """Say how late it is, since no certain moment."""
 
     def callLater(self, delay: float, call: Callable[..., object], *args: object) -> Delayed:
         """Call after some seconds."""
+
+
+# Seconds since the epoch, for what is told. They may be set forward or back, as no Clock is.
+Wall = Callable[[], float]
 
 
 class Asks(Protocol):
@@ -154,12 +158,13 @@ class Edge:
     """
     The outermost edge of a site: a story runs here, and always ends in an answer.
 
-    :param clock: seconds since the epoch.
+    :param wall: for the Date of an answer.
     :param jitter: 0 <= float < 1, for Retry-After.
     :param spell: an error's text to body and content type.
     """
 
     clock: Clock
+    wall: Wall
     jitter: Callable[[], float]
     spell: Callable[[str], tuple[bytes, str]] = plain
 
@@ -182,13 +187,12 @@ class Edge:
         except Exception as error:
             log.failure("a bug of ours, answered with 500: {path}", path=_printable(path[:_PATH]))
             answer = self.refuse(error, facts)
-        now = self.clock.seconds()
-        facts["ms"] = round((now - began) * 1000, 1)
+        facts["ms"] = round((self.clock.seconds() - began) * 1000, 1)
         facts["bytes_out"] = len(answer.body)
         if request.channel is None:
             facts["gone"] = True  # the client did not wait
         else:
-            send(request, answer, now)
+            send(request, answer, self.wall())
         wide_event(method, path, answer.status, facts)
 
     def refuse(self, error: Exception, facts: Facts) -> Answer:

@@ -33,7 +33,7 @@ from mdmd.web.apps import AppFiles, Shelf
 from mdmd.web.channel import LimitedRequest, Limits, peer_of
 from mdmd.web.identity import Shows
 from mdmd.web.limited import LimitedSite
-from mdmd.web.respond import Answer, Clock, Edge, Facts, Refusal, method_not_allowed
+from mdmd.web.respond import Answer, Clock, Edge, Facts, Refusal, Wall, method_not_allowed
 
 log = Logger()
 
@@ -262,6 +262,8 @@ def make_site(
     refused: Refused,
     jitter: Callable[[], float] = random.random,
     shelf: Shelf | None = None,
+    *,
+    wall: Wall,
 ) -> LimitedSite:
     """
     Make the device site.
@@ -269,13 +271,14 @@ def make_site(
     :param refused: writes an event for a request that was turned away.
     :param jitter: 0 <= float < 1, for Retry-After.
     :param shelf: apps to serve; None serves none.
+    :param wall: the time of day.
     """
     refusals = Refusals(refused, reactor)
     device = _Device(checkins, connect, scep, door, identities, refusals)
     # The name tells the requests of one run from those of the next.
-    edge = Edge(reactor, jitter)
+    edge = Edge(reactor, wall, jitter)
     apps = None if shelf is None else AppFiles(shelf, edge)
-    leaf = _Leaf(device, edge, f"{int(reactor.seconds()):x}", apps)
+    leaf = _Leaf(device, edge, f"{int(wall()):x}", apps)
 
     def too_large(peer: str) -> None:
         refusals.tell("oversized", f"TooLarge: a body beyond {limits.body} bytes from {peer}")

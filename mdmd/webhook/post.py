@@ -57,11 +57,15 @@ class Post:
     """
     Delivers to one target.
 
+    :param wall: seconds since the epoch.
     :raises BadCertificate: the target's CA can't be read.
     """
 
-    def __init__(self, reactor: Any, target: Target, version: str) -> None:
+    def __init__(
+        self, reactor: Any, target: Target, version: str, wall: Callable[[], float]
+    ) -> None:
         self._reactor = reactor
+        self._wall = wall
         self._target = target
         agent, self._pool = make_agent(reactor, target)
         self._client = HTTPClient(cast(IAgent, agent))
@@ -109,7 +113,7 @@ class Post:
             self._url, data=body, headers=headers, allow_redirects=False, unbuffered=True
         )
         asked = response.headers.getRawHeaders("Retry-After", [""])[0]
-        outcome = _read(response.code, retry_after(asked, self._reactor.seconds()))
+        outcome = _read(response.code, retry_after(asked, self._wall()))
         await _drain(response, self._reactor, self._target.timeout)
         return outcome
 

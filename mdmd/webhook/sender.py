@@ -33,6 +33,7 @@ class Sender:
 
     :param daemon: this daemon's name, unlike that of any other with the same store.
     :param chance: 0 <= value < 1.
+    :param wall: seconds since the epoch, as events have them.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Sender:
         feed: IFeed,
         daemon: str,
         chance: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
         self.target = target
         self.post = post
@@ -52,6 +54,7 @@ class Sender:
         self._feed = feed
         self._daemon = daemon
         self._chance = chance
+        self._wall = wall
         self._lanes = Lanes(target.at_once, chance)
         self._running: Deferred[None] | None = None
         self._flights: set[Deferred[None]] = set()
@@ -273,7 +276,7 @@ class Sender:
                 id=one.id,
                 reason=outcome.reason,
             )
-        age = now - int(one.id.partition("-")[0]) / 1000
+        age = self._wall() - int(one.id.partition("-")[0]) / 1000
         if age < self.target.keep_trying and not outcome.hopeless:
             lanes.failed(one, now, outcome.wait)
             return

@@ -17,6 +17,7 @@ class Webhooks:
     The senders of all targets; implements :class:`mdmd.interfaces.webhooks.IWebhooks`.
 
     :param daemon: this daemon's name, unlike that of any other with the same store.
+    :param wall: seconds since the epoch, as events have them.
     :raises BadCertificate: a target's CA can't be read.
     """
 
@@ -29,12 +30,14 @@ class Webhooks:
         daemon: str,
         version: str,
         chance: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
-        self._reactor = reactor
+        self._wall = wall
         self._deliveries = deliveries
         self._senders = {
             each.name: Sender(
-                reactor, each, Post(reactor, each, version), deliveries, feed, daemon, chance
+                *(reactor, each, Post(reactor, each, version, wall), deliveries, feed, daemon),
+                *(chance, wall),
             )
             for each in targets
         }
@@ -76,7 +79,7 @@ class Webhooks:
 
         :raises NotHere: no such webhook.
         """
-        now = int(self._reactor.seconds() * 1000)
+        now = int(self._wall() * 1000)
         event = Event(f"{now}-0", "mdmd.Test", "", {}, b"")
         return (await self._sender(name).post.deliver(event)).reason
 

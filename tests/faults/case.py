@@ -10,8 +10,11 @@ as before. MDMD_FAULTS=N makes it N times as long.
 import contextlib
 import os
 import random
+import shutil
 import socket
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +26,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from mdmd.doctor.fsck import Checked, check
 from mdmd.doctor.redis import Client
 from mdmd.store.address import read_address
-from tests.daemonhelp import RunningDaemon
+from tests.daemonhelp import TOPIC, RunningDaemon
+from tests.faults import apnsproc
 from tests.faults.load import Load
+from tests.storehelp import free_port
 
 LONGER = int(os.environ.get("MDMD_FAULTS", "1"))
 OPTIONS = {"queue": "results_kept = 100000"}
@@ -106,6 +111,7 @@ class FaultCase(SynchronousTestCase):
     One daemon and its devices for each test.
 
     :ivar hurt: how many times something was done to it.
+    :ivar environment: what the daemon gets besides ours.
     """
 
     options: ClassVar[dict[str, str]] = OPTIONS
@@ -113,10 +119,11 @@ class FaultCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.chance = random.Random(7)
         self.hurt = 0
+        self.environment: dict[str, str] = {}
         self.daemon = RunningDaemon(redis=self.redis(), options=self.options)
         self.addCleanup(self.daemon.close)
         self.prepare()
-        self.daemon.start()
+        self.daemon.start(**self.environment)
         self.files_before = files(self.pid)
 
     def redis(self) -> str:
@@ -187,3 +194,45 @@ class FaultCase(SynchronousTestCase):
         finally:
             for each in made:
                 each.close()
+
+
+class PushedCase(FaultCase):
+    """Besides, Apple's push service in a process of its own, which the test starts and ends."""
+
+    def prepare(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="apns-", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.port = free_port()
+        apnsproc.prepare(self.folder, TOPIC)
+        text = self.daemon.config.read_text()
+        old = next(line for line in text.splitlines() if line.startswith("host = localhost"))
+        index = text.index(old)
+        port = text[index:].splitlines()[1]
+        trust = self.folder / "ca.pem"
+        self.daemon.config.write_text(text.replace(port, f"port = {self.port}\ntrust = {trust}"))
+
+    def start_apns(self) -> "subprocess.Popen[bytes]":
+        """Start it on its port, and wait until it takes pushes."""
+        said = self.folder / "said"
+        with said.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.apnsproc", self.folder, str(self.port)],
+                stdout=file,
+                cwd=Path(__file__).parent.parent.parent,
+            )
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        end = time.monotonic() + 30
+        while b"ready" not in said.read_bytes():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+        return process
+
+    def pushed(self) -> set[str]:
+        """The tokens that were pushed since it was started last."""
+        return set((self.folder / "said").read_text().split())
+
+    def install_push_certificate(self) -> None:
+        """Give the daemon what it needs to be let in."""
+        done = self.daemon.mdmctl("pushcert", "install", str(self.folder / "push.pem"))
+        self.assertEqual(done.returncode, 0, done)

@@ -1,59 +1,18 @@
 """Others that the daemon talks to are away, or take a connection and say nothing."""
 
-import shutil
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
-from tests.daemonhelp import TOPIC
-from tests.faults import apnsproc
-from tests.faults.case import LONGER, FaultCase
+from tests.faults.case import LONGER, FaultCase, PushedCase
 from tests.faults.load import Load
-from tests.storehelp import free_port
 
 AWAY = 2.0 * LONGER  # seconds; minutes for `make faults`
 BACK = 60.0 if LONGER == 1 else 180.0  # seconds until those who failed once, or often, are pushed
 
 
-class PushTests(FaultCase):
+class PushTests(PushedCase):
     """APNs hangs, is gone, and is back."""
-
-    def prepare(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="apns-", dir="/tmp"))
-        self.addCleanup(shutil.rmtree, self.folder)
-        self.port = free_port()
-        apnsproc.prepare(self.folder, TOPIC)
-        text = self.daemon.config.read_text()
-        old = next(line for line in text.splitlines() if line.startswith("host = localhost"))
-        index = text.index(old)
-        port = text[index:].splitlines()[1]
-        trust = self.folder / "ca.pem"
-        self.daemon.config.write_text(text.replace(port, f"port = {self.port}\ntrust = {trust}"))
-
-    def start_apns(self) -> "subprocess.Popen[bytes]":
-        """Start it on its port, and wait until it takes pushes."""
-        said = self.folder / "said"
-        with said.open("wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.apnsproc", self.folder, str(self.port)],
-                stdout=file,
-                cwd=Path(__file__).parent.parent.parent,
-            )
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        end = time.monotonic() + 30
-        while b"ready" not in said.read_bytes():
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.05)
-        return process
-
-    def pushed(self) -> set[str]:
-        """The tokens that were pushed since it was started last."""
-        return set((self.folder / "said").read_text().split())
 
     def go_on_for(self, load: Load, seconds: float) -> None:
         """Let devices work for so long."""
@@ -64,8 +23,7 @@ class PushTests(FaultCase):
     def test_gone(self) -> None:
         """Devices that come get what is theirs; when it is back, all that wait are pushed."""
         apns = self.start_apns()
-        done = self.daemon.mdmctl("pushcert", "install", str(self.folder / "push.pem"))
-        self.assertEqual(done.returncode, 0, done)
+        self.install_push_certificate()
         load = self.work(4, push=True, waiting=3)
         if LONGER > 1:  # who queues a command hears of its push 15 seconds later
             apns.send_signal(signal.SIGSTOP)

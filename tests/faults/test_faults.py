@@ -3,15 +3,12 @@
 import contextlib
 import os
 import plistlib
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import time
-from pathlib import Path
 
-from tests.daemonhelp import redis_server
 from tests.faults.case import LONGER, FaultCase, store_pid
 from tests.faults.load import UDID
 
@@ -105,40 +102,4 @@ class FilesTests(FaultCase):
                 self.assertEqual(inside.connect()[0], 200)
             load.until(60)
         inside.hang_up()
-        self.judge(load)
-
-
-class ClockTests(FaultCase):
-    """The machine's clock jumps; the store is on another."""
-
-    def redis(self) -> str:
-        binary = shutil.which("redis-server") or shutil.which("valkey-server")
-        found = [*Path("/usr/lib").glob("*/faketime/libfaketime.so.1")]
-        if not found or binary is None:
-            self.skipTest("libfaketime (Debian package faketime) or redis-server is not installed")
-        self.library = str(found[0])
-        server = redis_server(binary)
-        url = server.__enter__()
-        self.addCleanup(server.__exit__, None, None, None)
-        return url
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.daemon.kill()
-        self.clock = self.daemon.state / "clock"
-        self.clock.write_text("+0")
-        self.daemon.start(
-            LD_PRELOAD=self.library,
-            FAKETIME_TIMESTAMP_FILE=str(self.clock),
-            FAKETIME_NO_CACHE="1",
-            FAKETIME_DONT_FAKE_MONOTONIC="1",
-        )
-
-    def test_jumps(self) -> None:
-        """Forward by days and weeks, back by minutes: order is kept, nothing is lost."""
-        load = self.work(4)
-        for jump in ("+3d", "-20m", "+40d", "+0") * LONGER:
-            self.clock.write_text(jump)
-            self.hurt += 1
-            load.until(30)
         self.judge(load)
