@@ -85,6 +85,14 @@ class FollowCase(StoreCase):
             count += done
         return count
 
+    async def assertPushedSoon(self) -> None:
+        """The waker pushes for what was queued as soon as it may: that is not a repeat."""
+        due = await self.store.push.next_due()
+        assert due is not None
+        self.assertLessEqual(
+            due, self.store.tools.now() + self.store.tools.settings.first_delay * 1000
+        )
+
 
 class LearnTests(FollowCase):
     """Answers become inventory after the reply has gone out."""
@@ -261,6 +269,7 @@ class BlueprintTests(FollowCase):
             await self.waiting(phone),
             ["InstallProfile", "SecurityInfo", "ProfileList", "DeviceConfigured"],
         )
+        await self.assertPushedSoon()
         await phone.authenticate(**PHONE)
         await phone.token_update()
         await self.all_steps()
@@ -488,6 +497,7 @@ class RefreshTests(FollowCase):
         await self.all_steps()
         await self.until_done(self.refresher)
         self.assertEqual(await self.kinds(mac), ["DeviceInformation", "SecurityInfo"])
+        await self.assertPushedSoon()
         self.assertEqual(await self.refresher.round(), 0)
         report = await self.asked(phone)
         self.assertIn("IsMDMLostModeEnabled", report)

@@ -88,13 +88,15 @@ class Enqueuer:
         ids: Sequence[str],
         policy: Policy | None = None,
         push: bool = True,
+        wait: bool = True,
     ) -> Reply:
         """
         Queue ``command`` on each of ``ids`` and push to those that took it.
 
         One bad id is its own error and does not fail the others. ``command``
         None pushes only; ``policy`` None is :func:`usual_policy`. Without ``push`` the first
-        push to a device that does not come by itself is the first repeat.
+        push to a device that does not come by itself is the first repeat. Without ``wait``
+        the waker pushes at its own pace, and nobody is told what comes of it.
 
         :raises BadRequest: no id at all, or neither command nor push.
         :raises Conflict: the CommandUUID is known with another body.
@@ -118,7 +120,7 @@ class Enqueuer:
                 for typed, each in status.items()
                 if each.push_error
             }
-        elif len(awake) <= WAIT_FOR:
+        elif wait and len(awake) <= WAIT_FOR:
             status.update(await self._push(awake))
         self._waker.nudge()
         return Reply(

@@ -119,7 +119,7 @@ class Preparer:
         name = f"mdmd blueprint {record.enrollment} {record.enrolled_at} {policy.step}"
         uuid = str(uuid5(NAMESPACE_OID, name)).upper()
         command = build_command(step.request_type, step.keys, uuid)
-        await self._enqueuer.enqueue(command, [str(record.enrollment)], policy, push=False)
+        await self._enqueuer.enqueue(command, [str(record.enrollment)], policy, wait=False)
 
 
 def _numbered(policy: Policy, record: EnrollmentRecord, number: int) -> Policy:

@@ -104,7 +104,7 @@ class Refresher:
         """Ask those who are not asked already, and leave alone what operators ask."""
         keys = {"Queries": _queries()} if request_type == "DeviceInformation" else {}
         kind = f"refresh {request_type}"
-        how = How(Priority.BACKGROUND, push=False, prune=True, kind=kind)
+        how = How(Priority.BACKGROUND, wait=False, prune=True, kind=kind)
         await self._sender.send(build_command(request_type, keys), ids, how)
 
     def _after(self, asked: int) -> int:

@@ -42,6 +42,7 @@ class How:
     prune: bool = False  # leave out for each device what it can't take
     instead_of: str = ""  # the CommandUUID of one that is taken out for it
     kind: str = ""  # not queued beside one of this kind that is pending
+    wait: bool = True  # for what becomes of the pushes
 
 
 @attrs.frozen
@@ -130,7 +131,9 @@ class Sender:
         how: How,
     ) -> dict[str, TargetReply]:
         policy = policy_of(entry(command.request_type), keys_of(command), how)
-        reply = await self._enqueuer.enqueue(command, list(going.values()), policy, how.push)
+        reply = await self._enqueuer.enqueue(
+            command, list(going.values()), policy, how.push, how.wait
+        )
         # An enrollment that was named twice, by its id and its serial number, has one answer.
         return {name: reply.status[id] for name, id in going.items() if id in reply.status}
 
