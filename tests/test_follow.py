@@ -2,7 +2,7 @@
 
 import plistlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from random import random
@@ -473,11 +473,13 @@ class RefreshTests(FollowCase):
         self.refresher = self.refreshing(3600)
         self.reactions.append(self.refresher.react)
 
-    def refreshing(self, interval: float) -> Refresher:
+    def refreshing(
+        self, interval: float, commands: Sequence[str] = ("DeviceInformation", "SecurityInfo")
+    ) -> Refresher:
         store = self.store
         return Refresher(
             interval,
-            ["DeviceInformation", "SecurityInfo"],
+            commands,
             store.refresh,
             store.fleet,
             store.inventory,
@@ -607,6 +609,20 @@ class RefreshTests(FollowCase):
         self.jitter = 0.999
         await self.until_done(self.refresher)
         self.assertLess(await self.due(mac), 3600 * 0.9)
+
+    async def test_other_commands(self) -> None:
+        """Where nobody asks for what would tell when they were last asked, a start asks nobody."""
+        await self.device(1).enroll(**PHONE)
+        refresher = self.refreshing(3600, ["SecurityInfo"])
+        await self.until_done(refresher)
+        self.assertEqual(await self.kinds(self.device(1)), [])
+        self.clock.advance(3600 * 0.9)
+        self.assertEqual(await refresher.round(), 1)
+        self.assertEqual(await self.kinds(self.device(1)), ["SecurityInfo"])
+        again = self.refreshing(3600, ["SecurityInfo"])
+        await self.until_done(again)
+        self.clock.advance(3600 * 0.6)
+        self.assertEqual(await again.round(), 0)
 
     async def test_after_a_long_rest_everybody_is_asked(self) -> None:
         """By a daemon that was down for longer than the interval; and spread the next time."""

@@ -113,6 +113,8 @@ class Refresher:
 
     def _catch_up(self, told: int) -> int:
         """Say when who told something at that time is asked; those who are late not at once."""
+        if not told and "DeviceInformation" not in self._commands:
+            return self._after(self._now())  # nobody knows: nothing else tells one of those facts
         soon = min(SOON, self._interval * 0.1) * 1000 * self._jitter()
         return max(self._after(told), self._now() + int(soon))
 
