@@ -26,7 +26,7 @@ from mdmd.mdm.app import App, manifest, read_app
 from mdmd.web.apps import AppFiles, Shelf
 from mdmd.web.channel import Limits
 from mdmd.web.limited import LimitedSite
-from mdmd.web.respond import Edge
+from mdmd.web.respond import Edge, wide_event
 
 INFO = {"CFBundleIdentifier": "com.example.a", "CFBundleName": "A", "CFBundleVersion": "7"}
 PACKAGE_INFO = b'<pkg-info identifier="com.example.p" version="1.2"/>'
@@ -374,7 +374,10 @@ class ServeTests(ShelfCase):
         self.ask(self.path)
         self.ask(f"/apps/{self.shelved.token}/manifest.plist")
         self.ask(f"/apps/{self.shelved.token}/nothing")
-        self.assertGreaterEqual(len(lines), 3)
+        # Nor by the lines of requests that are mistyped, or can't be read.
+        for start in ("/", "//", "/scep/", "https://mdm.example.org/", "/x\r/"):
+            wide_event(b"GET", f"{start}Apps/{self.shelved.token}/app.ipa".encode(), 404, {})
+        self.assertEqual(len(lines), 8)
         self.assertNotIn(self.shelved.token, repr(lines))
 
     def test_a_slow_client_fills_no_memory(self) -> None:
