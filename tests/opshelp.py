@@ -16,7 +16,7 @@ from mdmd.flow.enqueue import Enqueuer
 from mdmd.flow.pins import Pins
 from mdmd.flow.send import Sender
 from mdmd.flow.targets import Targets
-from mdmd.interfaces.audit import AuditEntry
+from mdmd.interfaces.audit import BEGUN, AuditEntry
 from mdmd.interfaces.fleet import (
     Enqueued,
     EnrollmentRecord,
@@ -302,10 +302,10 @@ class FakeAudit:
         self.entries.append(attrs.evolve(entry, id=f"{NOW}-{len(self.entries)}"))
         return self.entries[-1].id
 
-    async def end(self, id: str, outcome: str) -> None:
-        ids = [each.id for each in self.entries]
-        at = ids.index(id)
-        self.entries[at] = attrs.evolve(self.entries[at], outcome=outcome)
+    async def end(self, begun: AuditEntry, ended: AuditEntry) -> None:
+        at = [each.id for each in self.entries].index(begun.id)
+        assert self.entries[at].outcome == BEGUN
+        self.entries[at] = attrs.evolve(ended, id=begun.id)
 
     async def read(self, before: str = "+", limit: int = 100) -> list[AuditEntry]:
         older = [each for each in self.entries if before == "+" or each.id < before]

@@ -82,6 +82,7 @@ class Turns(Clock):
 class FakeEnqueuer:
     gives: Any = attrs.field(factory=lambda: EnqueueReply({}))
     asked: list[Any] = attrs.field(factory=list)
+    waits: Deferred[None] | None = None
 
     async def enqueue(
         self,
@@ -91,6 +92,8 @@ class FakeEnqueuer:
         push: bool = True,
     ) -> EnqueueReply:
         self.asked.append((command and command.uuid, list(ids), push))
+        if self.waits is not None:
+            await self.waits
         return self._give()
 
     async def push(self, ids: Sequence[str]) -> EnqueueReply:
@@ -202,10 +205,16 @@ class FakeAudit:
         self.entries: list[AuditEntry] = []
         self.fails = False
 
-    async def write(self, entry: AuditEntry) -> None:
+    async def write(self, entry: AuditEntry) -> str:
         if self.fails:
             raise StoreUnavailable("away")
         self.entries.append(entry)
+        return f"{len(self.entries)}-0"
+
+    async def end(self, begun: AuditEntry, ended: AuditEntry) -> None:
+        if self.fails:
+            raise StoreUnavailable("away")
+        self.entries[int(begun.id.partition("-")[0]) - 1] = ended
 
     async def read(self, before: str = "+", limit: int = 100) -> list[AuditEntry]:
         return self.entries
@@ -945,6 +954,21 @@ class AuditTests(APITests):
         entry = self.audit.entries[-1]
         self.assertEqual((entry.what, entry.enrollments), ("api.enqueue", ("U-1", "U-2")))
         self.assertTrue(entry.source.startswith("api "))
+        self.assertEqual((entry.facts["command_uuid"], entry.outcome), ("C-1", "ok"))
+
+    def test_an_act_is_noted_before_it_is_done(self) -> None:
+        """Whatever becomes of the daemon meanwhile, its begin is there; a read's is not."""
+        self.enqueuer.waits = Deferred()
+        self.enqueuer.gives = EnqueueReply({"U-1": TargetReply()}, command_uuid="C-1")
+        right = {"Authorization": "Basic " + base64.b64encode(f"n:{KEY}".encode()).decode()}
+        wire = Wire(self.site)
+        wire.send(request("PUT", "/v1/enqueue/U-1", COMMAND, **right))
+        entry = self.audit.entries[-1]
+        self.assertEqual(
+            (entry.what, entry.enrollments, entry.outcome), ("api.enqueue", ("U-1",), "begun")
+        )
+        self.enqueuer.waits.callback(None)
+        (entry,) = self.audit.entries
         self.assertEqual((entry.facts["command_uuid"], entry.outcome), ("C-1", "ok"))
 
     def test_what_a_command_is_about(self) -> None:

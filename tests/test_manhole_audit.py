@@ -139,7 +139,7 @@ class ScriptTests(SessionCase):
         """While the end of one is written: the next does not run."""
         ended: Deferred[None] = Deferred()
 
-        async def slowly(id: str, outcome: str) -> None:
+        async def slowly(*_: object) -> None:
             await ended
 
         self.patch(self.desk.audit, "end", slowly)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from mdmd.errors import Conflict, WrongIdentity
 from mdmd.flow.migrate import VOUCHED
 from mdmd.interfaces.audit import BEGUN, AuditEntry
@@ -114,8 +116,9 @@ class WholeCase(MovingCase):
         topic = next(iter(await store.certificates.versions()))
         await store.certificates.warn_expiry(topic, 1, 30, MS // 1000 + 86400)
         await store.following.follow("learn", "d1", 60_000, "5-0")
-        begun = await store.audit.write(AuditEntry("me", "manhole", "x", (), {}, BEGUN))
-        await store.audit.end(begun, "ok")
+        begun = AuditEntry("me", "manhole", "x", (), {}, BEGUN)
+        begun = attrs.evolve(begun, id=await store.audit.write(begun))
+        await store.audit.end(begun, attrs.evolve(begun, outcome="ok"))
         await self.dead_letters()
         self.assertEqual(await call("EXISTS", keys.TOTALS), 1)
 

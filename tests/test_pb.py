@@ -225,6 +225,7 @@ class CallTests(Served):
             ("queue.show", {"id": MAC, "more": 1}, "more"),
             ("enrollments.page", {"limit": True}, "limit"),
             ("enrollments.page", {"limit": 0}, "limit"),
+            ("groups.members", {"name": "x", "cursor": 2**80}, "cursor"),
             ("commands.send", {"ids": [1], "request_type": "x"}, "ids"),
             ("commands.send", {"ids": [MAC], "request_type": "x", "priority": "now"}, "priority"),
             ("queue.__init__", {}, "queue.__init__"),
@@ -504,6 +505,29 @@ class RoleTests(SynchronousTestCase):
             self.successResultOf(Deferred.fromCoroutine(acts.call(caller, "acts.act")))
             entry = self.desk.audit.entries[-1]
             self.assertEqual((entry.outcome, entry.facts.get("refused")), (outcome, told), status)
+
+    def test_the_audit_has_what_did_not_end(self) -> None:
+        """A call is noted before it begins: its daemon may be killed before it ends."""
+        waits: Deferred[None] = Deferred()
+
+        class Acts(Subject):
+            name = "acts"
+
+            @method(Role.OPERATOR, audit=("id",))
+            async def act(self, caller: Caller, id: str) -> Wire:
+                """Act."""
+                caller.on.append(MAC)
+                await waits
+
+        acts = Perspective(self.desk, [Acts])
+        caller = Caller("boss", Role.ADMIN, "unix uid 1")
+        call = Deferred.fromCoroutine(acts.call(caller, "acts.act", kw={"id": "C02"}))
+        (entry,) = self.desk.audit.entries
+        self.assertEqual((entry.who, entry.enrollments, entry.outcome), ("boss", ("C02",), "begun"))
+        waits.callback(None)
+        self.successResultOf(call)
+        (entry,) = self.desk.audit.entries
+        self.assertEqual((entry.enrollments, entry.outcome), ((MAC,), "ok"))
 
     def test_the_audit_says_what_a_command_is_about(self) -> None:
         """Which profile was removed, sent in whichever way, and refused or not."""

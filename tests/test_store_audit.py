@@ -2,6 +2,8 @@
 
 from unittest.mock import patch
 
+from attrs import evolve
+
 from mdmd.interfaces.audit import BEGUN, AuditEntry
 from mdmd.store import audit, keys
 from tests.storecase import StoreCase
@@ -30,8 +32,8 @@ class AuditTests(StoreCase):
         """To the entry that it is about, on whatever page that is; what has not says so."""
         begun = AuditEntry("boss", "ssh 192.0.2.1", "manhole", outcome=BEGUN)
         ids = [await self.store.audit.write(begun) for _ in range(4)]
-        await self.store.audit.end(ids[2], "ok")
-        await self.store.audit.end(ids[0], "ZeroDivisionError")
+        for id, outcome in ((ids[2], "ok"), (ids[0], "ZeroDivisionError")):
+            await self.store.audit.end(evolve(begun, id=id), evolve(begun, outcome=outcome))
         page = await self.store.audit.read(limit=2)
         rest = await self.store.audit.read(before=page[-1].id)
         self.assertEqual(
@@ -44,10 +46,20 @@ class AuditTests(StoreCase):
             ],
         )
 
+    async def test_what_became_known_is_added(self) -> None:
+        """Facts, and the enrollments that serial numbers stood for; what began stays."""
+        begun = AuditEntry("boss", "unix uid 0", "push.send", ("C02",), {"force": "True"}, BEGUN)
+        begun = evolve(begun, id=await self.store.audit.write(begun))
+        facts = {"force": "True", "refused": "1 of 2: Müller X"}
+        ended = evolve(begun, enrollments=("U-1", "U-2"), facts=facts, outcome="partly")
+        await self.store.audit.end(begun, ended)
+        self.assertEqual(await self.store.audit.read(), [ended])
+
     async def test_what_is_kept_of_ends_is_bounded(self) -> None:
         """As the entries are: those of the oldest go."""
         begun = AuditEntry("boss", "ssh 192.0.2.1", "manhole", outcome=BEGUN)
-        with patch.object(audit, "KEPT", 3):
+        with patch.object(audit, "KEPT", 3), patch.object(audit, "_TRIM", 1):
             for _ in range(5):
-                await self.store.audit.end(await self.store.audit.write(begun), "ok")
+                at = await self.store.audit.write(begun)
+                await self.store.audit.end(evolve(begun, id=at), evolve(begun, outcome="ok"))
         self.assertEqual(await self.store.link.call("ZCARD", keys.AUDIT_ENDED), 3)

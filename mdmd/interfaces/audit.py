@@ -50,8 +50,13 @@ class IAudit(Protocol):
     async def write(self, entry: AuditEntry) -> str:
         """Append one entry, give its id."""
 
-    async def end(self, id: str, outcome: str) -> None:
-        """Add how it ended to an entry that was written as :data:`BEGUN`; once."""
+    async def end(self, begun: AuditEntry, ended: AuditEntry) -> None:
+        """
+        Add how it ended to an entry that was written as :data:`BEGUN`; once.
+
+        :param begun: what was written, with its id.
+        :param ended: the same with the outcome, and what became known meanwhile.
+        """
 
     async def read(self, before: str = "+", limit: int = 100) -> list[AuditEntry]:
         """Read the newest entries that are older than the id ``before``, newest first."""

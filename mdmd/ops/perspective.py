@@ -15,8 +15,8 @@ import attrs
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from mdmd.errors import BadRequest, InternalError, MdmdError, NotAllowed
-from mdmd.interfaces.audit import AuditEntry, on_refused
+from mdmd.errors import BadRequest, InternalError, MdmdError, NotAllowed, StoreUnavailable
+from mdmd.interfaces.audit import BEGUN, AuditEntry, on_refused
 from mdmd.ops.desk import Desk
 from mdmd.ops.method import Caller, Declared, Method, Subject, Wire
 from mdmd.ops.subjects.apps import Apps
@@ -59,6 +59,7 @@ SUBJECTS: tuple[type[Subject], ...] = (
     Webhooks,
 )
 
+_INTEGERS = 2**63  # no store has larger ones, and nothing is counted so far
 _AUDITED = 500  # characters of one fact
 _MOST_AUDITED = 1000  # enrollments named in one entry
 
@@ -90,6 +91,7 @@ class Perspective:
             self.note_refused(caller.name, caller.source, name, "no such method")
             raise BadRequest(f"no method {name[:80]!r}; status.methods lists them")
         caller = attrs.evolve(caller, noted={}, on=[])
+        begun: AuditEntry | None = None
         try:
             arguments = _bind(method, args, kw)
         except BadRequest:
@@ -99,19 +101,20 @@ class Perspective:
             needed = method.declared.role_for(self.desk, arguments)
             if caller.role < needed:
                 raise NotAllowed(f"{name} needs the role {needed}; {caller.name} is {caller.role}")
+            begun = await self._begin(caller, method, arguments)
             answer = await method.function(caller, **arguments)
         except CancelledError:
-            await self._audit(caller, method, arguments, "cancelled")
+            await self._audit(caller, method, arguments, "cancelled", begun)
             raise
         except MdmdError as error:
-            await self._audit(caller, method, arguments, type(error).__name__)
+            await self._audit(caller, method, arguments, type(error).__name__, begun)
             raise
         except Exception:
             log.failure("{method} failed", method=name)
-            await self._audit(caller, method, arguments, "InternalError")
+            await self._audit(caller, method, arguments, "InternalError", begun)
             raise InternalError("mdmd failed here; its log says how") from None
         # Before the answer goes out: no secret is read without a trace.
-        await self._audit(caller, method, arguments, _outcome(caller, answer))
+        await self._audit(caller, method, arguments, _outcome(caller, answer), begun)
         return answer
 
     def note_refused(
@@ -121,22 +124,48 @@ class Perspective:
         if self.desk.refusals is not None:
             self.desk.refusals.note_call(who, source, name, reason, outcome)
 
+    async def _begin(
+        self, caller: Caller, method: Method, arguments: Mapping[str, Wire]
+    ) -> AuditEntry | None:
+        """Note a call before it is made: the daemon may be killed before it ends."""
+        if method.declared.audit is None:
+            return None
+        entry = _entry(caller, method, arguments, BEGUN)
+        try:
+            return attrs.evolve(entry, id=await self.desk.audit.write(entry))
+        except StoreUnavailable as error:  # what needs no store can be done all the same
+            _tell(entry)
+            log.error("how a call began is in this log only: {reason}", reason=str(error))
+            return None
+
     async def _audit(
-        self, caller: Caller, method: Method, arguments: Mapping[str, Wire], outcome: str
+        self,
+        caller: Caller,
+        method: Method,
+        arguments: Mapping[str, Wire],
+        outcome: str,
+        begun: AuditEntry | None,
     ) -> None:
         if method.declared.audit is None:
             return
         entry = _entry(caller, method, arguments, outcome)
-        log.info(
-            "audit: {who} from {source}: {what} {facts} on {enrollments}: {outcome}",
-            who=entry.who,
-            source=entry.source,
-            what=entry.what,
-            facts=entry.facts,
-            enrollments=len(entry.enrollments) if len(entry.enrollments) > 3 else entry.enrollments,
-            outcome=outcome,
-        )
-        await self.desk.audit.write(entry)
+        _tell(entry)
+        if begun is None:
+            await self.desk.audit.write(entry)
+        else:
+            await self.desk.audit.end(begun, entry)
+
+
+def _tell(entry: AuditEntry) -> None:
+    log.info(
+        "audit: {who} from {source}: {what} {facts} on {enrollments}: {outcome}",
+        who=entry.who,
+        source=entry.source,
+        what=entry.what,
+        facts=entry.facts,
+        enrollments=len(entry.enrollments) if len(entry.enrollments) > 3 else entry.enrollments,
+        outcome=entry.outcome,
+    )
 
 
 def _methods(subject: Subject) -> dict[str, Method]:
@@ -207,7 +236,7 @@ def _fits(value: Wire, hint: Any) -> bool:
             _fits(key, inside[0]) and _fits(each, inside[1]) for key, each in value.items()
         )
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INTEGERS
     return isinstance(value, hint)
 
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from mdmd.errors import MdmdError, NotHere, StoreUnavailable
-from mdmd.interfaces.audit import AuditEntry, IAudit, IRefusals
+from mdmd.interfaces.audit import BEGUN, AuditEntry, IAudit, IRefusals
 from mdmd.web.api_call import Call, Route, matching, read_ids, read_path, told
 from mdmd.web.breath import breathe
 from mdmd.web.channel import LimitedRequest, peer_of
@@ -176,13 +176,15 @@ class ApiLeaf:
     async def _called(
         self, route: Route, call: Call, request: LimitedRequest, facts: Facts
     ) -> Answer:
+        begun: AuditEntry | None = None
         try:
+            begun = await self._begin(route, call, request)
             answer = await route.call(self._api, call)
         except (MdmdError, CancelledError) as error:
             outcome = type(error).__name__
             if route.fails is None:
                 if route.act:
-                    await self._write(route, call, request, outcome, {})
+                    await self._write(route, call, request, outcome, {}, begun)
                 raise
             status, body, content_type = route.fails.spell(error, call.besides)
             headers = self._edge.refuse(error, facts).headers  # Retry-After stays
@@ -191,21 +193,36 @@ class ApiLeaf:
         except Exception as bug:  # what came of the act nobody knows
             try:
                 if route.act:
-                    await self._write(route, call, request, "InternalError", {})
+                    await self._write(route, call, request, "InternalError", {}, begun)
             finally:
                 raise bug  # also when the audit is away
         if route.act:
-            await self._note_act(route, call, request, answer)
+            await self._note_act(route, call, request, answer, begun)
         elif call.noted.is_secret:
             # Before the answer goes out: no secret is read without a trace.
             await self._write(route, call, request, "ok", call.noted.facts)
         return answer
 
+    async def _begin(self, route: Route, call: Call, request: LimitedRequest) -> AuditEntry | None:
+        """Note an act before it is done: the daemon may be killed before it ends."""
+        if not route.act or self._audit is None:
+            return None
+        entry = _entry(route, call, request, BEGUN, {})
+        try:
+            return attrs.evolve(entry, id=await self._audit.write(entry))
+        except StoreUnavailable:
+            return None  # the act says so too, or the end of it
+
     async def _note_act(
-        self, route: Route, call: Call, request: LimitedRequest, answer: Answer
+        self,
+        route: Route,
+        call: Call,
+        request: LimitedRequest,
+        answer: Answer,
+        begun: AuditEntry | None,
     ) -> None:
         try:
-            await self._write(route, call, request, answer.outcome, answer.told)
+            await self._write(route, call, request, answer.outcome, answer.told, begun)
         except StoreUnavailable:
             if route.fails is None:
                 raise
@@ -225,9 +242,15 @@ class ApiLeaf:
         request: LimitedRequest,
         outcome: str,
         about: Mapping[str, str],
+        begun: AuditEntry | None = None,
     ) -> None:
-        if self._audit is not None:
-            await self._audit.write(_entry(route, call, request, outcome, about))
+        if self._audit is None:
+            return
+        entry = _entry(route, call, request, outcome, about)
+        if begun is None:
+            await self._audit.write(entry)
+        else:
+            await self._audit.end(begun, entry)
 
 
 def _entry(

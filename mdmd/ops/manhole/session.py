@@ -150,7 +150,8 @@ class ManholeSession:
             await self._append(entry)
             return
         _tell(entry)
-        await self._try(self._perspective.desk.audit.end(written, outcome))
+        begun = attrs.evolve(begun, id=written)
+        await self._try(self._perspective.desk.audit.end(begun, entry))
 
     async def _append(self, entry: AuditEntry) -> str:
         """Write an entry, give its id; "" if it is in the log only."""
