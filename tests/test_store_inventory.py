@@ -168,6 +168,14 @@ class FollowingTests(StoreCase):
         await self.store.link.call("PEXPIRE", b"mdmd:follow:x:lease", 0)
         self.assertEqual(await follow("x", "two", 50), "5-1")
 
+    async def test_lease_by_a_clock_that_was_ahead(self) -> None:
+        """The store's clock was set back: whoever died holds on no longer than any other."""
+        follow = self.store.following.follow
+        await follow("x", "one", 3_600_000)
+        self.assertIsNone(await follow("x", "two", 50))
+        left = await self.store.link.call("PTTL", b"mdmd:follow:x:lease")
+        self.assertLessEqual(left, 50)
+
     async def test_refresh_is_taken_once(self) -> None:
         """Who is due is taken by one; who was not planned anew comes again after the lease."""
         one, two = self.device(1).enrollment, self.device(2).enrollment

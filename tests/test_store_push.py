@@ -90,6 +90,14 @@ class PushWorkTests(StoreCase):
         self.assertEqual(await self.due(), [])
         self.assertEqual(await self.store.push.next_due(), MS + 5000)
 
+    async def test_enrolled_by_a_clock_that_was_ahead(self) -> None:
+        """Since it was set back what comes waits as long as after any enrollment, no longer."""
+        self.clock.advance(3600)
+        mac = await self.enrolled()
+        self.clock.advance(-3600)
+        await mac.is_sent("A")
+        self.assertEqual(await self.next_push(), 5.0)
+
     async def test_a_push_right_after_enrollment_is_repeated_soon(self) -> None:
         """Whoever asks by name is served at once; the device gets its first push all the same."""
         mac = await self.enrolled()

@@ -13,6 +13,7 @@ from twisted.web.server import Site
 from mdmd.errors import BadRequest, NotHere
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import certificate_pem, key_pem
+from mdmd.store import keys
 from mdmd.store.feed import Feed, read_id
 from mdmd.store.store import Store
 from mdmd.webhook.message import signature
@@ -254,6 +255,17 @@ class DeliveryTests(HookCase):
         await self.drained(hooks)
         self.assertGreater(reactor.seconds() - began, 0.9)
         self.assertLessEqual(asked, 4)
+
+
+class LeaseTests(HookCase):
+    """One daemon sends to a target."""
+
+    async def test_lease_by_a_clock_that_was_ahead(self) -> None:
+        """The store's clock was set back: whoever died holds on no longer than any other."""
+        claim = self.store.deliveries.claim
+        await claim("t", "d1", 3_600_000)
+        self.assertFalse(await claim("t", "d2", 6000))
+        self.assertLessEqual(await self.link.call("PTTL", keys.sender("t")), 6000)
 
 
 class DeadLetterTests(HookCase):

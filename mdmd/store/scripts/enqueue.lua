@@ -28,10 +28,13 @@ local answers, queued = {}, 0
 -- When to push; those of a shard are written together.
 local due = {}
 local how = not_before and 'LT' or delay and 'NX' or nil
-local function wake(work, member, first_push)
+local function wake(work, member, first_push, enrolled)
   local all = due[work] or {}
   due[work] = all
-  all[#all + 1] = not_before or delay or math.max(now, tonumber(first_push or 0) or 0)
+  local first = tonumber(first_push or 0) or 0
+  -- If the clock was set back since the enrollment, as long from now as it was to be from then.
+  first = math.min(first, now + first - (tonumber(enrolled or 0) or 0))
+  all[#all + 1] = not_before or delay or math.max(now, first)
   all[#all + 1] = member
 end
 
@@ -65,7 +68,7 @@ end
 
 local function take(at)
   local record, queue, work, sent, results, kinds = unpack(KEYS, at * each - each + 4, at * each + 3)
-  local known = redis.call('HMGET', record, 'enabled', 'last', 'first_push')
+  local known = redis.call('HMGET', record, 'enabled', 'last', 'first_push', 'enrolled')
   if not known[1] then return 'u' end
   if known[2] == uuid or over(record) then return 'd' end
   if each == 6 and redis.call('ZSCORE', queue, uuid) then return 'd' end
@@ -77,7 +80,7 @@ local function take(at)
   if kind ~= '' then redis.call('HSET', kinds, kind, uuid) end
   if ARGV[21] ~= '' then redis.call('HSET', record, 'step', ARGV[22]) end
   if known[1] ~= '1' then return 'D' end
-  wake(work, ARGV[23 + at], known[3])
+  wake(work, ARGV[23 + at], known[3], known[4])
   return not_before and 'l' or 'q'
 end
 for at = 1, (#KEYS - 3) / each do answers[at] = damaged(take, at) or 'x' end
