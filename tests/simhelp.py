@@ -176,7 +176,7 @@ class RunningSite:
         )
 
     def _scep(self) -> Scep:
-        responder = Responder(authority(), 365, lambda *_: None)
+        responder = Responder(authority(), 365)
         self.template = EnrollmentProfile(
             identifier="org.example.mdm",
             organization="Example",

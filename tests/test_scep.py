@@ -17,6 +17,7 @@ from mdmd.pki import certificates, cms, envelope, scep, scep_client, scep_wire, 
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.certificates import PrivateKey
 from mdmd.pki.scep_wire import Header, MessageType
+from tests.scephelp import CheckChallenge, Deciding
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -43,9 +44,9 @@ def _responder(
     *,
     legacy: bool = False,
     now: datetime = NOW,
-    check: scep.CheckChallenge = _check,
-) -> scep.Responder:
-    return scep.Responder(authority, 30, check, legacy, now=lambda: now)
+    check: CheckChallenge = _check,
+) -> Deciding:
+    return Deciding(authority, 30, legacy, check_challenge=check, now=lambda: now)
 
 
 RESPONDER = _responder()
@@ -159,11 +160,11 @@ class Enrolling(SynchronousTestCase):
     def test_given_registration_authority(self) -> None:
         """A registration authority can be given; it must be of this CA and fit its key."""
         pair = EC_CA.issue_registration(30, NOW)
-        responder = scep.Responder(EC_CA, 30, _check, registration=pair)
+        responder = Deciding(EC_CA, 30, registration=pair)
         self.assertEqual(scep_client.read_ca(responder.ca_certificate()[0]).recipient, pair[0])
         for bad in ((pair[0], KEY), CA.issue_registration(30, NOW)):
             with self.assertRaises(BadCertificate):
-                scep.Responder(EC_CA, 30, _check, registration=bad)
+                scep.Responder(EC_CA, 30, registration=bad)
 
     def test_ca_certificate(self) -> None:
         """An RSA CA shows itself, bare."""
@@ -192,7 +193,7 @@ class Renewing(SynchronousTestCase):
         self,
         old: x509.Certificate,
         csr: x509.CertificateSigningRequest,
-        responder: scep.Responder = RESPONDER,
+        responder: Deciding = RESPONDER,
     ) -> scep.ScepAnswer:
         message, _ = scep_client.renewal_request(CA.certificate, csr, old, KEY)
         return responder.answer(message)
@@ -260,7 +261,7 @@ class Renewing(SynchronousTestCase):
 
         seen: list[x509.Certificate] = []
         old = CA.issue_identity(KEY.public_key(), CSR.subject, 30, NOW)
-        responder = scep.Responder(CA, 30, _check, check_renewal=veto, now=lambda: NOW)
+        responder = Deciding(CA, 30, check_renewal=veto, now=lambda: NOW)
         self.assertEqual(self.renew(old, CSR, responder).fail_info, "badCertId")
         self.assertEqual(seen, [old])
 

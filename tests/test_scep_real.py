@@ -20,8 +20,10 @@ from urllib.parse import parse_qs, urlsplit
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.errors import BadSCEP
-from mdmd.pki import certificates, scep
+from mdmd.pki import certificates
 from mdmd.pki.authority import CertificateAuthority
+from mdmd.pki.scep import ScepAnswer
+from tests.scephelp import Deciding
 
 SCEPCLIENT = shutil.which("scepclient")
 OPENSSL = shutil.which("openssl")
@@ -31,8 +33,8 @@ SCEP_HELPER = Path("/usr/lib/certmonger/scep-submit")
 class _Server:
     """A throw-away HTTP server around one responder."""
 
-    def __init__(self, responder: scep.Responder) -> None:
-        self.answers: list[scep.ScepAnswer] = []
+    def __init__(self, responder: Deciding) -> None:
+        self.answers: list[ScepAnswer] = []
         self.messages: list[bytes] = []
         outer = self
 
@@ -103,7 +105,7 @@ class RealClient(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.folder)
 
     def enroll(
-        self, responder: scep.Responder, challenge: str = "s3cret", *more: str
+        self, responder: Deciding, challenge: str = "s3cret", *more: str
     ) -> tuple[_Server, str]:
         server = _Server(responder)
         self.addCleanup(server.close)
@@ -140,9 +142,9 @@ class RealClient(SynchronousTestCase):
             timeout=20,
         ).stdout  # fmt: skip
 
-    def responder(self, authority: CertificateAuthority, legacy: bool = True) -> scep.Responder:
+    def responder(self, authority: CertificateAuthority, legacy: bool = True) -> Deciding:
         # scepclient 2.1 signs with SHA-1 whatever the server says it can do.
-        return scep.Responder(authority, 30, _check, legacy=legacy)
+        return Deciding(authority, 30, legacy, check_challenge=_check)
 
     def test_enroll(self) -> None:
         """It gets the very certificate that was issued, for its key, and openssl agrees."""
@@ -164,7 +166,7 @@ class RealClient(SynchronousTestCase):
             asked.append(challenge)
 
         asked: list[str] = []
-        responder = scep.Responder(self.rsa_ca, 30, no_second_challenge, legacy=True)
+        responder = Deciding(self.rsa_ca, 30, True, check_challenge=no_second_challenge)
         first, said = self.enroll(responder)
         self.assertTrue((self.folder / "device.pem").exists(), said)
         second, said = self.enroll(responder)
@@ -178,7 +180,7 @@ class RealClient(SynchronousTestCase):
     def test_registration_authority(self) -> None:
         """With an EC CA it talks to the registration authority and gets a certificate of the CA."""
         pair = self.ec_ca.issue_registration(days=30)
-        responder = scep.Responder(self.ec_ca, 30, _check, legacy=True, registration=pair)
+        responder = Deciding(self.ec_ca, 30, True, registration=pair, check_challenge=_check)
         # Left alone this client encrypts to every certificate it is given, and fails on the EC one.
         mark = certificates.fingerprint(pair[0])
         _, said = self.enroll(responder, "s3cret", "-ca-fingerprint", mark)
@@ -249,7 +251,9 @@ class Certmonger(SynchronousTestCase):
         """
         challenges: list[str] = []
         authority = CertificateAuthority.create("Certmonger CA")
-        responder = scep.Responder(authority, 30, lambda given, _: challenges.append(given))
+        responder = Deciding(
+            authority, 30, check_challenge=lambda given, _: challenges.append(given)
+        )
         server = _Server(responder)
         self.addCleanup(server.close)
         place = f"-f {self.folder}/device.pem -k {self.folder}/device.key"
@@ -280,7 +284,7 @@ class PyScep(SynchronousTestCase):
         skip = "PyScep is not installed (tests/interop.lock)"
 
     def enroll(self, challenge: str) -> tuple[_Server, str]:
-        responder = scep.Responder(CertificateAuthority.create("PyScep CA"), 30, _check)
+        responder = Deciding(CertificateAuthority.create("PyScep CA"), 30, check_challenge=_check)
         server = _Server(responder)
         self.addCleanup(server.close)
         program = Path(__file__).with_name("pyscep_client.py")

@@ -172,7 +172,6 @@ async def make_enrolling(
     responder = Responder(
         authority,
         days,
-        _unused,
         legacy=config.scep.scep_legacy,
         expired=config.scep.renew_expired,
         registration=await shared_registration(store.identities, authority),
@@ -230,10 +229,6 @@ async def make_enrolling(
 async def _new_key() -> PrivateKey:
     # Some 100 ms: not on the reactor's thread.
     return await deferToThread(certificates.new_key, "rsa")
-
-
-def _unused(_: str, __: x509.CertificateSigningRequest) -> None:
-    raise AssertionError("flow/scep decides about challenges")
 
 
 async def _tell(store: Store, topic: str, facts: dict[str, str]) -> None:

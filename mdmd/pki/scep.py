@@ -1,7 +1,7 @@
 """
 The answering side of SCEP: a certificate request in, a certificate or a refusal out.
 
-Nothing is stored and no door is opened here; :mod:`mdmd.flow.enroll` does that. A
+Nothing is stored and no door is opened here; :mod:`mdmd.flow.scep` does that. A
 request is judged in this order:
 
 1. the signature around it, and who signed;
@@ -9,8 +9,8 @@ request is judged in this order:
 3. the certificate request: its own signature, its key, its subject.
 
 What is left is the challenge, which may be good for one use only, or for a renewal
-the certificate that it renews: the caller decides between :meth:`Responder.judge`
-and :meth:`Responder.grant`, or leaves it to :meth:`Responder.answer`.
+the certificate that it renews: the caller decides, between :meth:`Responder.judge`
+and :meth:`Responder.grant` or :meth:`Responder.refuse`.
 
 Source: RFC 8894.
 """
@@ -37,9 +37,6 @@ LARGEST_MESSAGE = 64 * 1024
 _LONGEST_SUBJECT = 1024  # bytes; it is kept with each certificate
 _BMP_STRING = 30
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
-
-CheckChallenge = Callable[[str, x509.CertificateSigningRequest], None]
-CheckRenewal = Callable[[x509.Certificate, x509.CertificateSigningRequest], None]
 
 
 @attrs.frozen
@@ -82,21 +79,13 @@ class Judged:
         return str(names[-1].value) if names else ""
 
 
-def _allow(_: x509.Certificate, __: x509.CertificateSigningRequest) -> None:
-    return None
-
-
 @attrs.frozen
 class Responder:
     """
     Answer SCEP for one CA.
 
     :param days: the life of the identities it issues.
-    :param check_challenge: is given the challenge password ("" if there is
-        none) and the request; raises BadSCEP to refuse.
     :param legacy: take SHA-1, triple DES and single DES as well.
-    :param check_renewal: is given the certificate to renew and the request;
-        raises BadSCEP to refuse. The old certificate stands in for a challenge.
     :param expired: take a renewal that an expired certificate asks for, too.
     :param registration: certificate and RSA key of the registration authority,
         issued by the CA. Made anew when the CA's key is EC and none is given:
@@ -105,9 +94,7 @@ class Responder:
 
     authority: CertificateAuthority
     days: int
-    check_challenge: CheckChallenge
     legacy: bool = False
-    check_renewal: CheckRenewal = attrs.field(default=_allow, kw_only=True)
     expired: bool = attrs.field(default=False, kw_only=True)
     registration: tuple[x509.Certificate, rsa.RSAPrivateKey] | None = attrs.field(
         default=None, kw_only=True, repr=False
@@ -144,25 +131,6 @@ class Responder:
         if own == root:
             return certificates.certificate_der(root), scep_wire.CA_CERTIFICATE_TYPE
         return signed_data.certs_only([own, root]), scep_wire.CA_RA_CERTIFICATE_TYPE
-
-    def answer(self, message: bytes) -> ScepAnswer:
-        """
-        Answer PKIOperation; whatever the bytes are, there is an answer.
-
-        Only what ``check_challenge`` and ``check_renewal`` raise besides BadSCEP
-        comes through.
-        """
-        judged = self.judge(message)
-        if isinstance(judged, ScepAnswer):
-            return judged
-        try:
-            if judged.renewed is not None:
-                self.check_renewal(judged.renewed, judged.csr)
-            else:
-                self.check_challenge(judged.challenge, judged.csr)
-            return self.grant(judged, self.issue(judged))
-        except BadSCEP as refusal:
-            return self.refuse(judged, refusal)
 
     def judge(self, message: bytes) -> Judged | ScepAnswer:
         """Read a PKIOperation and judge it, but for its challenge; or refuse it."""

@@ -36,7 +36,7 @@ from mdmd.ops.broker import Broker
 from mdmd.ops.method import Caller
 from mdmd.ops.operators import Role
 from mdmd.ops.perspective import Perspective
-from mdmd.pki import certificates, cms, scep, scep_client, signed_data
+from mdmd.pki import certificates, cms, scep_client, signed_data
 from mdmd.pki.authority import CertificateAuthority
 from mdmd.pki.pushcert import read_push_certificate
 from mdmd.sim.standin import make_push_certificate
@@ -44,6 +44,7 @@ from mdmd.store.address import read_address
 from mdmd.web.channel import Limits
 from mdmd.web.limited import LimitedSite
 from tests.opshelp import make_desk, scratch, write_operators
+from tests.scephelp import Deciding
 from tests.wirehelp import Transport, Wire
 
 DATA = Path(__file__).parent.parent / "data"
@@ -134,12 +135,12 @@ def _read_cms(data: bytes) -> None:
 
 
 @cache
-def _responder() -> scep.Responder:
+def _responder() -> Deciding:
     def check(challenge: str, _: object) -> None:
         if challenge != "open sesame":
             raise BadSCEP("no")
 
-    return scep.Responder(_authority(), 30, check, legacy=True)
+    return Deciding(_authority(), 30, True, check_challenge=check)
 
 
 @cache
