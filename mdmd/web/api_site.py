@@ -14,7 +14,8 @@ from mdmd.errors import MdmdError, NotHere, StoreUnavailable
 from mdmd.interfaces.audit import BEGUN, AuditEntry, IAudit, IRefusals
 from mdmd.web.api_call import Call, Route, matching, read_ids, read_path, told
 from mdmd.web.breath import breathe
-from mdmd.web.channel import LimitedRequest, peer_of
+from mdmd.web.channel import peer_of
+from mdmd.web.request import LimitedRequest
 from mdmd.web.respond import Answer, Clock, Edge, Facts, Refusal, method_not_allowed
 
 log = Logger()

@@ -22,7 +22,7 @@ import attrs
 
 from mdmd.errors import NotHere, TooLarge
 from mdmd.mdm.app import CHUNK, App, manifest, read_app, tidy
-from mdmd.web.channel import LimitedRequest
+from mdmd.web.request import LimitedRequest
 from mdmd.web.respond import Answer, Edge, Facts, Refusal, method_not_allowed, wide_event
 
 MOST = 16 << 30  # bytes of an app

@@ -14,10 +14,10 @@ Requests are answered one after the other, and only while the client takes the
 answers; what it sends meanwhile is not read beyond ``AHEAD`` bytes.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from OpenSSL import SSL
@@ -26,10 +26,11 @@ from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, 
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES, parse_qs
+from twisted.web.http import RESPONSES
 from zope.interface import implementer
 
 from mdmd.web.http1 import MAX_LINE, Head, MalformedError, OversizedError, Reader
+from mdmd.web.request import LimitedRequest, Pieces
 from mdmd.web.respond import Delayed, wide_event
 
 if TYPE_CHECKING:
@@ -54,79 +55,11 @@ class Limits:
     line: int = MAX_LINE  # bytes of the request line
 
 
-Pieces = Generator[bytes, None, None]
-
-
 class _Phase(Enum):
     RESTING = auto()
     READING = auto()
     ANSWERING = auto()
     CLOSING = auto()
-
-
-class Renders(Protocol):
-    """What a site is made of: the one resource that reads the path itself."""
-
-    def render(self, request: "LimitedRequest") -> object:
-        """Begin to answer; the answer comes by :meth:`LimitedRequest.reply`."""
-
-
-class Headers:
-    """The headers of a request, asked for as twisted.web asks."""
-
-    def __init__(self, values: Mapping[bytes, list[bytes]]) -> None:
-        self._values = values
-
-    def getRawHeaders(self, name: bytes, default: Sequence[bytes] = ()) -> Sequence[bytes]:
-        """Give the values of a header in order."""
-        return self._values.get(name.lower(), default)
-
-
-class LimitedRequest:
-    """
-    A whole request: its body is in memory, and never parsed as a form.
-
-    :ivar channel: None once the client is gone.
-    :ivar path: the target without its query.
-    :ivar query: what is behind the question mark.
-    """
-
-    def __init__(self, channel: "Channel", head: Head, body: bytes) -> None:
-        self.channel: Channel | None = channel
-        self.client = channel.peer
-        self.method = head.method
-        self.path, _, self.query = head.target.partition(b"?")
-        self.requestHeaders = Headers(head.headers)
-        self.body = body
-        self._certificate = channel.peer_certificate
-
-    @property
-    def args(self) -> dict[bytes, list[bytes]]:
-        """The query, names to values."""
-        found: dict[bytes, list[bytes]] = parse_qs(self.query, keep_blank_values=True)  # type: ignore[no-untyped-call]
-        return found
-
-    def getClientAddress(self) -> object:
-        """Give the address of the other end of the connection."""
-        return self.client
-
-    def peer_certificate(self) -> bytes | None:
-        """Give the TLS client certificate, DER, unchecked; None if none was shown."""
-        return self._certificate()
-
-    def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        """Answer, once; Content-Length and Connection are added."""
-        if self.channel is not None:
-            self.channel.reply(self, status, headers, body)
-
-    def stream(
-        self, status: int, headers: Sequence[tuple[bytes, bytes]], size: int, pieces: Pieces
-    ) -> None:
-        """Answer, once, with ``size`` bytes that come in pieces; they are closed at the end."""
-        if self.channel is None:
-            pieces.close()
-        else:
-            self.channel.stream(self, status, headers, size, pieces)
 
 
 @implementer(IPushProducer)

@@ -8,7 +8,8 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from mdmd.web.channel import Channel, LimitedRequest, Limits, Renders
+from mdmd.web.channel import Channel, Limits
+from mdmd.web.request import LimitedRequest, Renders
 from mdmd.web.respond import Clock, plain
 
 log = Logger()

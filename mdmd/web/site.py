@@ -30,9 +30,10 @@ from mdmd.mdm import plist
 from mdmd.mdm.enrollment import EnrollmentID, enrollment_id
 from mdmd.pki.scep import ScepAnswer
 from mdmd.web.apps import AppFiles, Shelf
-from mdmd.web.channel import LimitedRequest, Limits, peer_of
+from mdmd.web.channel import Limits, peer_of
 from mdmd.web.identity import Shows
 from mdmd.web.limited import LimitedSite
+from mdmd.web.request import LimitedRequest
 from mdmd.web.respond import Answer, Clock, Edge, Facts, Refusal, Wall, method_not_allowed
 
 log = Logger()
