@@ -26,6 +26,7 @@ log = Logger()
 _REQUEST = "mdmd.web.respond"  # where the one line of each request is logged
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _MOST_TOPICS = 100
+_TROUBLE = (LogLevel.warn, LogLevel.error, LogLevel.critical)
 _LAG_EVERY = 1.0  # seconds
 _STORE_EVERY = 5.0
 
@@ -81,6 +82,8 @@ class Metrics:
             buckets=_BUCKETS,
         )
         self._log = self._counter("mdmd_log_events", "Lines of the log that tell trouble.", "level")
+        for level in _TROUBLE:  # from 0 on: a count that begins is no increase to Prometheus
+            self._log.labels(level.name)
         self._lag = self._histogram("mdmd_loop_lag_seconds", "How late the event loop is.")
         self._store = self._histogram("mdmd_store_seconds", "A round trip to the store.")
         self._store_up = Gauge(
@@ -98,7 +101,7 @@ class Metrics:
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Take one event of the log; Twisted calls this."""
         level = event.get("log_level")
-        if level in (LogLevel.warn, LogLevel.error, LogLevel.critical):
+        if level in _TROUBLE:
             self._log.labels(level.name).inc()
         if event.get("log_namespace") == _REQUEST and "ms" in event:
             kind = str(event.get("kind", "other"))
