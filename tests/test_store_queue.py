@@ -188,6 +188,26 @@ class QueueTests(StoreCase):
         self.assertEqual(len(found), 1)
         return found[0]
 
+    async def test_totals_are_bounded(self) -> None:
+        """Whatever RequestTypes somebody makes up, what is counted already is told apart."""
+        mac = await self.enrolled()
+        await mac.is_sent("A")
+        await mac.idle()
+        await mac.acknowledges("A")
+        kind = command("A").request_type
+        for n in range(2100):
+            made_up = Command(f"{n}", f"MadeUp{n}", b"<plist/>")
+            await self.store.fleet.enqueue(made_up, [mac.enrollment], Policy())
+            await mac.idle()
+            await mac.acknowledges(f"{n}")
+        await mac.is_sent("B")
+        await mac.idle()
+        await mac.acknowledges("B")
+        ended = await self.store.totals.ended()
+        self.assertLessEqual(len(ended), 2001)
+        self.assertEqual(ended[kind, "Acknowledged"], 2)
+        self.assertEqual(sum(ended.values()), 2102)
+
     async def test_a_shared_body_is_stored_once_and_freed(self) -> None:
         """However many need it; when the last one has it, it is gone."""
         macs = [await self.enrolled(n) for n in range(1, 5)]

@@ -1,4 +1,5 @@
 local TOTALS = 'mdmd:totals'
+local MOST_TOTALS = 2000  -- Apple documents some 100 RequestTypes; anybody may send any other
 -- A command's body is there as long as a queue has it.
 local function release(uuid)
   local key = COMMAND .. uuid
@@ -32,6 +33,14 @@ local function write_sent(sent, uuid, it)
     {it.attempts, it.last, it.not_now, it.first, it.latest, it.state}, ' '))
 end
 
+local function count_end(kind, status)
+  local name = kind .. '\0' .. status
+  if redis.call('HINCRBY', TOTALS, name, 1) == 1 and redis.call('HLEN', TOTALS) > MOST_TOTALS then
+    redis.call('HDEL', TOTALS, name)
+    redis.call('HINCRBY', TOTALS, '\0' .. status, 1)
+  end
+end
+
 -- Ends a command that is out of its queue already: into the results, and its body let go.
 local function conclude(sent, results, uuid, status, digest, why, raw)
   local about = redis.call('HMGET', COMMAND .. uuid, 'uuid', 'type', 'queued', 'partial')
@@ -39,7 +48,7 @@ local function conclude(sent, results, uuid, status, digest, why, raw)
   redis.call('HDEL', sent, uuid)
   remember(results, about[1] or '', digest, about[2] or '', status, why,
     about[3] or '', it.attempts, raw)
-  redis.call('HINCRBY', TOTALS, (about[2] or '') .. '\0' .. status, 1)
+  count_end(about[2] or '', status)
   release(uuid)
   return about, it
 end
