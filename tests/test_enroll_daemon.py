@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import SkipTest
@@ -612,6 +613,24 @@ RequestHeader set Client-Cert "expr=%{{escape:%{{SSL_CLIENT_CERT}}}}" "expr=-n %
 ProxyPass / https://127.0.0.1:{behind}/
 """
 _MODULES = "mpm_event authz_core ssl socache_shmcb proxy proxy_http headers"
+
+
+class TimeTests(SynchronousTestCase):
+    """A machine whose clock is years off."""
+
+    def test_told(self) -> None:
+        """A device CA that is not valid now is told at the start: else devices would tell it."""
+        daemon = RunningDaemon()
+        self.addCleanup(daemon.close)
+        passed = CertificateAuthority.create("ended", "rsa", 30, datetime(2020, 1, 1, tzinfo=UTC))
+        (daemon.state / "ca" / "ca.pem").write_bytes(
+            certificates.certificate_pem(passed.certificate)
+        )
+        (daemon.state / "ca" / "ca.key").write_bytes(certificates.key_pem(passed.key))
+        daemon.start()
+        told = [each for each in daemon.log.read_text().splitlines() if " warn " in each]
+        self.assertEqual(len(told), 1, told)
+        self.assertIn("2019-12-31 23:00 to 2020-01-31 00:00", told[0])
 
 
 class ProxyTests(DaemonCase):

@@ -430,6 +430,12 @@ class Refusing(SynchronousTestCase):
         self.assertIsNone(answer.issued)
         self.assertIn("expired", answer.refusal)
 
+    def test_clock_behind(self) -> None:
+        """A CA that is not valid yet issues nothing, and says what to look at."""
+        answer = _responder(now=NOW - timedelta(days=40)).answer(_message(_der(CSR)))
+        self.assertIsNone(answer.issued)
+        self.assertIn("set the clock", answer.refusal)
+
     def test_own_errors_pass(self) -> None:
         """An error of ours in the challenge check is not turned into a refusal."""
 

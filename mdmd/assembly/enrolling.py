@@ -167,6 +167,7 @@ async def make_enrolling(
     """Put it together; a registration authority is made if the CA needs one."""
     days = max(1, int(config.scep.validity // _DAY))
     kind, url = config.scep.challenge, f"{config.mdmd.public_url.rstrip('/')}/enroll"
+    _heed_time(authority.certificate, store.tools.now() / 1000)
     if kind == "none":
         log.warn("[scep] challenge = none: whoever reaches /scep gets an identity")
     responder = Responder(
@@ -224,6 +225,18 @@ async def make_enrolling(
             lambda: str(uuid.uuid4()).upper(),
         ),
     )
+
+
+def _heed_time(authority: x509.Certificate, now: float) -> None:
+    """Say at the start what else would be seen as devices that can't enroll."""
+    begin, end = authority.not_valid_before_utc, authority.not_valid_after_utc
+    if not begin.timestamp() <= now <= end.timestamp():
+        log.warn(
+            "by this machine's clock the device CA is not valid (it is from {begin} to {end}): "
+            "no device can enroll, and no identity counts",
+            begin=f"{begin:%Y-%m-%d %H:%M}",
+            end=f"{end:%Y-%m-%d %H:%M}",
+        )
 
 
 async def _new_key() -> PrivateKey:

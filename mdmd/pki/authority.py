@@ -167,7 +167,10 @@ class CertificateAuthority:
         purpose: x509.ObjectIdentifier | None,
         alternatives: x509.SubjectAlternativeName | None = None,
     ) -> x509.Certificate:
-        start = max(_start(now), self.certificate.not_valid_before_utc)
+        begin = self.certificate.not_valid_before_utc
+        if _start(now) + _CLOCK_SKEW < begin:
+            raise BadCertificate(f"the CA is valid from {begin:%Y-%m-%d %H:%M} on: set the clock")
+        start = max(_start(now), begin)
         end = min(_start(now) + _CLOCK_SKEW + timedelta(days=days), self._end)
         if end <= start:
             raise BadCertificate("the CA's certificate has expired, or the life asked for is none")
