@@ -175,6 +175,14 @@ class LeavingTests(ConsoleCase):
         self.session.end()
         self.assertEqual(self.session.ran, ["exit()"])
 
+    def test_behind_sys_exit(self) -> None:
+        """Nor after a line that ended with SystemExit."""
+        self.paste("sys.exit()\rtwo\r")
+        self.session.busy = False
+        self.session.waiting.callback("SystemExit")
+        self.assertTrue(self.screen.closed)
+        self.assertEqual(self.session.ran, ["sys.exit()"])
+
     def test_lines_that_are_no_statement_yet(self) -> None:
         """They were typed, so they are noted: at Ctrl-C, and when the client goes."""
         self.paste("if x:\r    a\r    b\x03")

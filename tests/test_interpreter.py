@@ -81,13 +81,28 @@ class EndsTests(SynchronousTestCase):
 
     def test_exceptions_that_are_no_errors(self) -> None:
         """Those that usually end a program end the line, and are its outcome."""
-        for name in ("KeyboardInterrupt", "GeneratorExit", "SystemExit", "BaseException"):
+        for name in ("KeyboardInterrupt", "GeneratorExit", "BaseException"):
             shown: list[str] = []
             interpreter = Interpreter({}, shown.append, "anna")
             for source in (f"raise {name}", f"async def f(): raise {name}\nawait f()"):
                 coroutine = interpreter.run(source)
                 self.assertEqual(self.successResultOf(Deferred.fromCoroutine(coroutine)), name)
             self.assertIn(name, shown[-1])
+
+    def test_exit(self) -> None:
+        """No traceback; the status is as Python has it, a text is told."""
+        for source, status, told in (
+            ("exit()", 0, ""),
+            ("exit(3)", 3, ""),
+            ("exit(True)", 1, ""),
+            ("import sys; sys.exit('no device')", 1, "no device\n"),
+            ("async def f(): raise SystemExit(-1)\nawait f()", 255, ""),
+        ):
+            shown: list[str] = []
+            interpreter = Interpreter({}, shown.append, "anna")
+            coroutine = interpreter.run(source)
+            self.assertEqual(self.successResultOf(Deferred.fromCoroutine(coroutine)), "SystemExit")
+            self.assertEqual((interpreter.exit_status, "".join(shown)), (status, told), source)
 
 
 class PrintingTests(SynchronousTestCase):

@@ -249,6 +249,14 @@ class CommandTests(ManholeCase):
         self.assertTrue(done.stdout.startswith("21\nyes\n"), done.stdout)
         self.assertNotIn("9\n", done.stdout)
 
+    def test_a_script_that_ends_itself(self) -> None:
+        """``exit()`` is its end, with the status that it says; nothing behind it runs."""
+        for word, status in (("exit()", 0), ("exit(3)", 3), ("import sys\nsys.exit('no')", 1)):
+            done = self.ssh("boss", "-T", "", script=f"6 * 7\n{word}\nprint('behind')\n")
+            told = "42\n" if "no" not in word else "42\nno\n"
+            self.assertEqual((done.returncode, done.stdout), (status, told))
+        self.assertEqual(self.ssh("boss", "exit(4)").returncode, 4)
+
     def test_a_script_that_is_too_long(self) -> None:
         """Nothing of it runs: half of it might do something else."""
         done = self.ssh("boss", "-T", "", script="print('run')\n" + "# more\n" * 200_000)

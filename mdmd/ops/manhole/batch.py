@@ -30,7 +30,7 @@ class Batch(Protocol):
     What runs without a prompt.
 
     :param command: one source; None: lines come from standard input.
-    :param ended: takes the exit status: 0, or 1 if something went wrong.
+    :param ended: takes the exit status: 0, 1 if something went wrong, or what exit() says.
     :param terminal: at the other end is one (ssh -tt), where Ctrl-C is typed.
     """
 
@@ -83,29 +83,32 @@ class Batch(Protocol):
         work = self._run(script) if whole else self._refuse(script)
         Deferred.fromCoroutine(work).addCallbacks(self._end, self._failed)
 
-    async def _refuse(self, script: str) -> bool:
+    async def _refuse(self, script: str) -> int:
         """Half of a script might do something else, so nothing of it runs."""
         await self._session.refuse(script[:_TOLD], ValueError(_TOO_LONG))
-        return False
+        return 1
 
-    async def _run(self, script: str) -> bool:
+    async def _run(self, script: str) -> int:
         try:
             statements = _statements(script)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             await self._session.refuse(script, error)
-            return False
+            return 1
         for source in statements:
-            if self._gone or await self._session.run(source) != "ok":
-                return False
-        return True
+            outcome = "" if self._gone else await self._session.run(source)
+            if outcome == "SystemExit":
+                return self._session.interpreter.exit_status
+            if outcome != "ok":
+                return 1
+        return 0
 
-    def _end(self, well: bool) -> None:
+    def _end(self, status: int) -> None:
         if not self._gone:
-            self._ended(Failure(ProcessDone(0) if well else ProcessTerminated(exitCode=1)))
+            self._ended(Failure(ProcessTerminated(exitCode=status) if status else ProcessDone(0)))
 
     def _failed(self, failure: Failure) -> None:
         log.failure("the manhole failed", failure)
-        self._end(False)
+        self._end(1)
 
 
 def _statements(script: str) -> list[str]:

@@ -186,6 +186,8 @@ class Console(Protocol):
         return bool(typed)
 
     def _done(self, outcome: str) -> None:
+        if outcome == "SystemExit" and not self._left:
+            self.leave()
         self._prompt()
         self._catch_up()
 
@@ -242,7 +244,7 @@ class _Leave:
     def __init__(self, leave: Callable[[], None]) -> None:
         self._leave = leave
 
-    def __call__(self) -> None:
+    def __call__(self, status: object = None) -> None:
         self._leave()
 
     def __repr__(self) -> str:

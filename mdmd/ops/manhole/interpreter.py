@@ -98,6 +98,7 @@ class Interpreter:
         self._count = 0
         self._deferreds = 0
         self.width = 80
+        self.exit_status = 0  # what exit() said
 
     async def run(self, source: str) -> str:
         """Run one source, show what it gives; return ``ok`` or the name of the error."""
@@ -119,12 +120,23 @@ class Interpreter:
         except MdmdError as error:
             self._write(f"{type(error).__name__}: {error}\n")
             return type(error).__name__
+        except SystemExit as end:
+            self._leave(end.code)
+            return "SystemExit"
         except BaseException as error:  # whatever is raised: the line ends, nothing else does
             self._write(_told(error))
             return type(error).__name__
         finally:
             self.namespace.pop(_SHOWN, None)
         return "ok"
+
+    def _leave(self, code: object) -> None:
+        """Take note how a script wants to end, as Python does: a text is told, and a failure."""
+        if code is None or isinstance(code, int):
+            self.exit_status = int(code or 0) & 0xFF
+            return
+        self.exit_status = 1
+        self._write(f"{code}\n")
 
     async def _run_code(self, code: types.CodeType) -> None:
         with self._on_reactor():
