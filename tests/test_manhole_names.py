@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.errors import BadMessage, Conflict, NotHere
-from mdmd.ops.manhole.look import Tree
+from mdmd.ops.manhole.look import Rows, Tree, cells
 from mdmd.ops.manhole.names import Device, Devices
 from tests.opshelp import make_desk
 
@@ -87,3 +87,14 @@ class LookTests(SynchronousTestCase):
         answer = Tree({"Certificate": b"x" * 15_000_000, "Serial": b"12"})
         self.assertEqual(repr(answer), "Certificate: <15,000,000 bytes>\nSerial: b'12'")
         self.assertEqual(len(answer["Certificate"]), 15_000_000)
+
+
+class RowsTests(SynchronousTestCase):
+    """Rows are a table, in whatever language a device is called."""
+
+    def test_wide_characters(self) -> None:
+        """They take two columns each, and what is too long is cut by columns."""
+        names = ["山田太郎のiPhone", "Jose\u0301", "한" * 40, "plain"]
+        rows = Rows(names, {"NAME": lambda name: name, "OS": lambda _: "26.1"}, "nobody")
+        before = {cells(each[: each.index("26.1")]) for each in repr(rows).splitlines()[1:]}
+        self.assertEqual(before, {43 + 2})

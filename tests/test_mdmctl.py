@@ -412,6 +412,26 @@ class TableTests(SynchronousTestCase):
         self.assertIn("…", show.table(("A", "B", "C"), rows, 80)[1])
         self.assertIn("x" * 200, show.table(("A", "B", "C"), rows)[1])
 
+    def test_wide_characters(self) -> None:
+        """Two columns each; marks and joiners none: what is behind them stays in its column."""
+        names = [
+            "山田太郎のiPhone",
+            "Jose\u0301",
+            "ｗｉｄｅ",
+            "👩🏽 Anna",
+            "한국어 기기 이름",
+            "plain",
+        ]
+        lines = show.table(("NAME", "OS"), [[each, "26.1"] for each in names])
+        before = [each[: each.index("26.1")] for each in lines[1:]]
+        self.assertEqual({show.cells(each) for each in before}, {18})
+        for most in range(14, 24):
+            cut = show.table(("NAME", "OS"), [[each, "26.1"] for each in names], most)
+            self.assertLessEqual(max(map(show.cells, cut)), most)
+            columns = {show.cells(each[: each.index("26.1")]) for each in cut[1:]}
+            self.assertEqual(len(columns), 1, cut)
+        self.assertEqual(show.cut("山田太郎", 4), "山…")
+
     def test_nobody_writes_to_the_terminal(self) -> None:
         """A device's name with escape sequences in it does nothing."""
         lines = show.table(("A",), [["\x1b[2Jboo\n"]])

@@ -177,11 +177,11 @@ def bars(counts: list[tuple[str, int]], devices: int, most: int | None = None) -
     """
     Lay out counts with a bar for each, as long as its share of the devices.
 
-    :param most: characters of a line, of which long names and then bars take less; None: any.
+    :param most: columns of a line, of which long names and then bars take less; None: any.
     """
-    from mdmd.cli.show import clean, fit
+    from mdmd.cli.show import cells, clean, fit
 
-    width = max((len(clean(name)) for name, _ in counts), default=0)
+    width = max((cells(clean(name)) for name, _ in counts), default=0)
     digits = max((len(str(count)) for _, count in counts), default=1)
     bar = _BAR
     if most is not None:

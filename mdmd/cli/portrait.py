@@ -95,14 +95,14 @@ def _time(milliseconds: int | None) -> str:
 def _section(title: str, facts: list[tuple[str, Any]]) -> list[str]:
     if not facts:
         return []
-    width = max(len(show.clean(name)) for name, _ in facts)
+    width = max(show.cells(show.clean(name)) for name, _ in facts)
     lines = [show.colour(title, show.BOLD)]
     for name, value in facts:
         if isinstance(value, dict | list) and value:
             lines += [f"  {show.clean(name)}:", *show.tree(value, "    ")]
         else:
             told = "none" if value in ({}, []) else _of(name, value)
-            lines.append(f"  {show.clean(name):{width}}  {told}")
+            lines.append(f"  {show.fit(show.clean(name), width)}  {told}")
     return [*lines, ""]
 
 

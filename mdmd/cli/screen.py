@@ -126,7 +126,8 @@ class Screen:
         ]
         if not last:
             return [show.colour("EVENTS", show.BOLD), "none lately"]
-        room = width - sum(max(map(len, each)) + 2 for each in zip(heads, *firsts, strict=False))
+        columns = zip(heads, *firsts, strict=False)
+        room = width - sum(max(map(show.cells, each)) + 2 for each in columns)
         rows = [(*first, told(each, room)) for first, each in zip(firsts, last, strict=True)]
         return show.table(heads, rows, width)
 
@@ -240,7 +241,7 @@ def wrap(words: Sequence[str], width: int) -> list[str]:
 
 
 def _cut(line: str, width: int) -> str:
-    return line if show.visible(line) <= width else show.plain(line)[: width - 1] + "…"
+    return line if show.visible(line) <= width else show.cut(show.plain(line), width)
 
 
 def _beside(left: list[str], right: list[str], width: int) -> list[str]:

@@ -7,8 +7,10 @@ import re
 import shutil
 import sys
 import time
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -33,8 +35,8 @@ def colour(text: str, code: str) -> str:
 
 
 def visible(text: str) -> int:
-    """Count the characters of a line that can be seen."""
-    return len(plain(text))
+    """Count the columns that a line takes."""
+    return cells(plain(text))
 
 
 def plain(text: str) -> str:
@@ -102,14 +104,14 @@ def table(
     """
     Lay out rows under headers; the widest columns give way when it is too wide.
 
-    :param most: characters of a line; None: as wide as it is.
+    :param most: columns of a line; None: as wide as it is.
     """
-    cells = [[clean(each) for each in row] for row in rows]
-    widths = [max(len(row[column]) for row in [list(headers), *cells]) for column in _r(headers)]
+    lines = [headers, *([clean(each) for each in row] for row in rows)]
+    widths = [max(cells(row[column]) for row in lines) for column in _r(headers)]
     if most is not None:
         widths = _shrink(widths, most)
-    lines = [_line(headers, widths), *(_line(row, widths) for row in cells)]
-    return [colour(lines[0], BOLD), *lines[1:]]
+    fitted = [_line(each, widths) for each in lines]
+    return [colour(fitted[0], BOLD), *fitted[1:]]
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -129,14 +131,34 @@ def _shrink(widths: list[int], most: int) -> list[int]:
     return widths
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    fitted = [fit(cell, width) for cell, width in zip(cells, widths, strict=True)]
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    fitted = [fit(each, width) for each, width in zip(row, widths, strict=True)]
     return (" " * _GAP).join(fitted).rstrip()
+
+
+def cells(text: str) -> int:
+    """Say how many columns of a terminal a text takes: some characters take two, marks none."""
+    return len(text) if text.isascii() else sum(map(_cell, text))
+
+
+def _cell(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def cut(text: str, width: int) -> str:
+    """Cut a text where it takes more columns than there are."""
+    if cells(text) <= width:
+        return text
+    ends = accumulate(map(_cell, text))
+    return text[: sum(end < width for end in ends)] + "…"
 
 
 def fit(text: str, width: int) -> str:
     """Fill a text up to a width, or cut it there."""
-    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
+    fitted = cut(text, width)
+    return fitted + " " * (width - cells(fitted))
 
 
 def age(milliseconds: int | None, now: float | None = None) -> str:

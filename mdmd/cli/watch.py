@@ -38,10 +38,10 @@ def line(event: dict[str, Any], width: int | None = None) -> str:
     topics, ids = (17, 13) if narrow else (22, 36)
     who = show.short(event["enrollment"], width)
     head = f"{stamp}  {event['topic']:<{topics}}  {who:<{ids}}  "
-    room = None if width is None else width - len(head)
+    room = None if width is None else width - show.cells(head)
     text = show.clean(f"{head}{told(event, room)}".rstrip())
-    if width is not None and len(text) > width:
-        text = text[: width - 1] + "…"
+    if width is not None:
+        text = show.cut(text, width)
     return show.colour(text, _colour(event))
 
 
@@ -49,9 +49,11 @@ def told(event: dict[str, Any], room: int | None = None) -> str:
     """
     Say what an event says: the known words first, then the rest with their names.
 
-    :param room: characters there are. What can only be used whole, such as a CommandUUID,
+    :param room: columns there are. What can only be used whole, such as a CommandUUID,
         is left out where it does not fit; a text may still be longer.
     """
+    from mdmd.cli import show
+
     facts = {key: value for key, value in event["facts"].items() if value and key != "type"}
     if facts.get("status") == "0":
         del facts["status"]
@@ -61,7 +63,7 @@ def told(event: dict[str, Any], room: int | None = None) -> str:
     text = " ".join(filter(None, words))
     for key, value in facts.items():
         longer = f"{text} {key}={value}".lstrip()
-        if room is None or len(longer) <= room or " " in value:
+        if room is None or show.cells(longer) <= room or " " in value:
             text = longer
     return text
 

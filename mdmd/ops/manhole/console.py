@@ -12,6 +12,7 @@ from mdmd.ops.manhole.editor import LONGEST, LineEditor
 from mdmd.ops.manhole.history import History
 from mdmd.ops.manhole.interpreter import is_whole
 from mdmd.ops.manhole.keys import KeyReader
+from mdmd.ops.manhole.look import cells, fit
 from mdmd.ops.manhole.session import Lines, ManholeSession
 
 log = Logger()
@@ -262,10 +263,10 @@ def _common(words: list[str]) -> str:
 
 
 def _columns(words: list[str], width: int) -> str:
-    wide = max(map(len, words)) + 2
+    wide = max(map(cells, words)) + 2
     each_line = max(1, width // wide)
     lines = [words[at : at + each_line] for at in range(0, len(words), each_line)]
-    return "".join("".join(word.ljust(wide) for word in line).rstrip() + "\n" for line in lines)
+    return "".join("".join(fit(word, wide) for word in line).rstrip() + "\n" for line in lines)
 
 
 def _failed(failure: Any) -> None:

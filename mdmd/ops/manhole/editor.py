@@ -1,19 +1,9 @@
 """A line being edited: keys in, what to write to the terminal out. Knows neither of them."""
 
-import unicodedata
+from mdmd.ops.manhole.look import cells
 
 _MOST_HISTORY = 1000
 LONGEST = 20_000  # characters of one line
-
-
-def cells(text: str) -> int:
-    """Say how many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1
-        for each in text
-    )
 
 
 class LineEditor:

@@ -1,12 +1,14 @@
 """How things look in the manhole: rows as a table, ages, moments."""
 
 import time
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 _GAP = "  "
-_WIDEST = 44  # characters of one column
+_WIDEST = 44  # terminal columns of one column
 
 _WHOLE = 1000  # bytes of a value that are shown; more are only counted
 
@@ -17,8 +19,29 @@ def clean(value: object) -> str:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
-def _fit(text: str) -> str:
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+def cells(text: str) -> int:
+    """Say how many columns of a terminal a text takes: some characters take two, marks none."""
+    return len(text) if text.isascii() else sum(map(_cell, text))
+
+
+def _cell(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def cut(text: str, width: int) -> str:
+    """Cut a text where it takes more columns than there are."""
+    if cells(text) <= width:
+        return text
+    ends = accumulate(map(_cell, text))
+    return text[: sum(end < width for end in ends)] + "…"
+
+
+def fit(text: str, width: int) -> str:
+    """Fill a text up to a width, or cut it there."""
+    fitted = cut(text, width)
+    return fitted + " " * (width - cells(fitted))
 
 
 class Rows(list[Any]):
@@ -40,10 +63,10 @@ class Rows(list[Any]):
             return self._none
         lines = [list(self._columns)]
         for item in self:
-            lines.append([_fit(clean(show(item))) for show in self._columns.values()])
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+            lines.append([cut(clean(show(item)), _WIDEST) for show in self._columns.values()])
+        widths = [max(map(cells, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
-            _GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            _GAP.join(fit(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip()
             for line in lines
         )
 
