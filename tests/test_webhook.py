@@ -34,6 +34,7 @@ class HookCase(StoreCase):
         self.receiver = Receiver()
         self.port = self.receiver.listen()
         self.addCleanup(lambda: later(self.receiver.close()))
+        self.wall = time.time
 
     async def daemon(self, daemon: str = "d1", **options: Any) -> Webhooks:
         """A daemon's webhooks, started; what happens from then on goes to the target."""
@@ -43,7 +44,7 @@ class HookCase(StoreCase):
         self.addCleanup(lambda: later(feed.stop()))
         hooks = Webhooks(
             *(reactor, [target], self.store.deliveries, feed, daemon, "1"),
-            *(random.random, time.time),
+            *(random.random, self.wall),
         )
         self.addCleanup(lambda: later(hooks.stop()))
         await hooks.start()
@@ -291,6 +292,16 @@ class DeadLetterTests(HookCase):
         self.assertEqual((await hooks.resend("t", 10)).taken, 2)
         self.assertEqual(sorted(await self.got(2)), ["U-1", "U-2"])
         self.assertEqual(await hooks.dead("t", "0", 10), [])
+
+    async def test_dead_by_a_clock_that_was_ahead(self) -> None:
+        """An event of a clock that was set back since is not tried for as long as it was ahead."""
+        self.wall = lambda: time.time() - 3600
+        hooks = await self.daemon(keep_trying=0.5)
+        self.receiver.behaviour = answer(500)
+        await self.happen("U-1")
+        while not (letters := await hooks.dead("t", "0", 10)):
+            await deferLater(reactor, 0.01)
+        self.assertGreater(letters[0].attempts, 1)
 
     async def test_dead_letters_beget_none(self) -> None:
         """That one is dead is told once, also to a target of all topics that takes none."""

@@ -33,6 +33,7 @@ class Waiting:
     lane: str
     event: Event | None
     attempts: int = 0
+    refused_at: float = 0.0  # at first, by the sender's clock
 
 
 @attrs.define(eq=False)

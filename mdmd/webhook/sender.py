@@ -276,7 +276,10 @@ class Sender:
                 id=one.id,
                 reason=outcome.reason,
             )
-        age = self._wall() - int(one.id.partition("-")[0]) / 1000
+        if not one.attempts:
+            one.refused_at = now
+        # An event may be of a clock that was ahead.
+        age = max(self._wall() - int(one.id.partition("-")[0]) / 1000, now - one.refused_at)
         if age < self.target.keep_trying and not outcome.hopeless:
             lanes.failed(one, now, outcome.wait)
             return
