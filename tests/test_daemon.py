@@ -452,6 +452,15 @@ class StartTests(SynchronousTestCase):
         for place, name in places.items():
             self.assertIn(name, found[place])
 
+    def test_password_nobody_can_type(self) -> None:
+        """The password of [enroll] access = basic is one line, no more and no less."""
+        for content in (b"", b"\n", b"one\ntwo\n", bytes(range(128, 200))):
+            (self.daemon.state / "password").write_bytes(content)
+            text = self.daemon.config.read_text()
+            more = "[enroll]\naccess = basic\npassword_file = password\n"
+            (line,) = self.faults(text.replace("[enroll]\n", more))
+            self.assertIn("[enroll] password_file: access = basic needs a file with one line", line)
+
     def test_no_configuration(self) -> None:
         """An unreadable file, and none at all, too."""
         for words in (["--config", str(self.daemon.state / "nothing.conf")], []):

@@ -94,8 +94,9 @@ def _signer(config: Config) -> Signer | None:
 
 def _password(config: Config) -> str:
     path = config.enroll.password_file
-    text = "" if path is None else path.read_text().strip()
-    if config.enroll.access == "basic" and not text:
+    text = "" if path is None else path.read_bytes().decode("utf-8", "replace").strip()
+    typed = len(text.splitlines()) == 1 and "\N{REPLACEMENT CHARACTER}" not in text
+    if config.enroll.access == "basic" and not typed:
         raise BadCertificate("access = basic needs a file with one line, the password")
     return text
 
