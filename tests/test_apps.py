@@ -237,6 +237,16 @@ class ShelfTests(ShelfCase):
         self.assertRaises(NotHere, self.shelf.finish, upload)
         self.assertEqual(list((self.folder / "apps").iterdir()), [])
 
+    def test_a_disk_full_at_the_end(self) -> None:
+        """An app that can only not be put on the shelf takes no room either."""
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+        upload = self.shelf.append("", ipa())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+        self.assertRaises(OSError, self.shelf.finish, upload)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        self.assertEqual(list((self.folder / "apps").iterdir()), [])
+
     def test_what_a_dead_daemon_left_is_removed(self) -> None:
         """A day later; an upload of another daemon that lives is left alone."""
         shelved = self.put(ipa())

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 from unittest import SkipTest
@@ -378,9 +378,9 @@ class StartTests(SynchronousTestCase):
         self.daemon = RunningDaemon()
         self.addCleanup(self.daemon.close)
 
-    def twistd(self, *words: str) -> "subprocess.CompletedProcess[str]":
+    def twistd(self, *words: str, first: Sequence[str] = ()) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [BIN / "twistd", "-n", "--pidfile=", "mdmd", *words],
+            [*first, BIN / "twistd", "-n", "--pidfile=", "mdmd", *words],
             capture_output=True,
             text=True,
             check=False,
@@ -475,6 +475,16 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("can't start", done.stderr)
         self.assertNotIn("Traceback", done.stderr)
+
+    def test_full_disk(self) -> None:
+        """A start that nothing can be written for is told, and not where that can't be either."""
+        text = self.daemon.config.read_text()
+        self.daemon.config.write_text(text.replace("[mdmd]\n", "[mdmd]\nlog_file = mdmd.log\n"))
+        done = self.twistd("--config", str(self.daemon.config), first=("prlimit", "--fsize=0"))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"{self.daemon.state / 'store'} can't be written: ", done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+        self.assertEqual((self.daemon.state / "mdmd.log").read_bytes(), b"")
 
     def test_two_on_one_state(self) -> None:
         """A second daemon on the same state folder says so and ends; the first one serves on."""

@@ -1,5 +1,7 @@
 """What a log line looks like, for people and for programs."""
 
+import contextlib
+import io
 import json
 import signal
 import tempfile
@@ -123,6 +125,16 @@ class LogsTests(SynchronousTestCase):
         moved = folder.rename(self.path.parent / "moved")
         logs.reopen()
         self.assertIn("not opened anew: [Errno 2]", (moved / "mdmd.log").read_text())
+
+    def test_trouble_on_a_full_disk(self) -> None:
+        """What tells trouble is said on standard error then, and nothing else is."""
+        told = io.StringIO()
+        with contextlib.redirect_stderr(told):
+            lines = LogLines(Path("/dev/full"), False)
+        make = LineTests().event
+        for event in (make("well"), make("no room", "critical")):
+            self.assertRaises(OSError, lines, event)
+        self.assertRegex(told.getvalue(), "^[^\n]+ critical [^\n]+: no room\n$")
 
     def test_reopened_on_a_full_disk(self) -> None:
         """What the old file has not taken does not keep a new one from being opened."""

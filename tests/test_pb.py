@@ -4,6 +4,7 @@ import os
 import plistlib
 import shutil
 import socket
+from pathlib import Path
 
 import attrs
 from twisted.internet import reactor
@@ -25,6 +26,7 @@ from mdmd.ops.operators import Role
 from mdmd.ops.pb import make_pb
 from mdmd.ops.perspective import Perspective
 from mdmd.ops.wire import ERRORS, PIECE
+from mdmd.web.apps import Shelf
 from tests.opshelp import MAC, PHONE, make_desk, scratch, write_operators
 
 ME = os.getuid()
@@ -413,6 +415,16 @@ class RoleTests(SynchronousTestCase):
                     self.allowed(role, name, arguments), role >= least, (name, str(role))
                 )
         self.assertEqual({name for name, _, _ in self.CALLS}, set(self.perspective.methods))
+
+    def test_what_the_disk_refuses(self) -> None:
+        """A folder of apps that can't be written is told to whoever brings one; no bug of ours."""
+        shelf = Shelf(Path("/dev/null/apps"), "https://mdm.example.org", lambda: 0)
+        perspective = Perspective(attrs.evolve(self.desk, shelf=shelf))
+        caller = Caller("me", Role.ADMIN, "unix uid 1")
+        done = perspective.call(caller, "apps.append", kw={"upload": "", "piece": b"x"})
+        error = self.failureResultOf(Deferred.fromCoroutine(done), errors.InternalError)
+        self.assertEqual(error.getErrorMessage(), "mdmd can't write it: Not a directory")
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_the_enrollment_profile(self) -> None:
         """Whoever removes it ends the management of a device: admins only, in whichever way."""

@@ -33,6 +33,7 @@ log = Logger()
 
 _FIELD = re.compile(r"\{(\w+)")
 _FANCY = re.compile(r"\{(?!\w+\})|\{\{|\}\}")  # anything but {name}
+_TROUBLE = (LogLevel.warn, LogLevel.error, LogLevel.critical)
 _SAYS = (str, int, float, type(None))
 _TWISTED = frozenset(("isError", "system", "time", "format", "printed"))
 _PLAIN = re.compile(r'[^\s"=]+')
@@ -43,6 +44,9 @@ class LogLines:
     """
     Write each event as one line, a failure as its traceback too.
 
+    What tells trouble goes to standard error if the file can't take it: a daemon that the
+    log's full disk ends would end without a word.
+
     :param path: the file; None for standard error.
     :param as_json: one JSON object a line instead of text.
     """
@@ -50,12 +54,23 @@ class LogLines:
     def __init__(self, path: Path | None, as_json: bool) -> None:
         self._path = path
         self._spell = json_line if as_json else text_line
+        self._stderr = sys.stderr  # twistd puts a logger in its place later on
         self._file = self._open()
 
     def __call__(self, event: LogEvent) -> None:
-        """Write one event."""
-        self._file.write(self._spell(event))
-        self._file.flush()
+        """
+        Write one event.
+
+        :raises OSError: the file can't take it; Twisted tells the other observers.
+        """
+        line = self._spell(event)
+        try:
+            _write(self._file, line)
+        except OSError:
+            if self._path is not None and event.get("log_level") in _TROUBLE:
+                with contextlib.suppress(OSError):
+                    _write(self._stderr, line)
+            raise
 
     def reopen(self) -> None:
         """
@@ -69,10 +84,14 @@ class LogLines:
                 old.close()
 
     def _open(self) -> IO[str]:
-        # twistd puts a logger in the place of sys.stderr later on: the real one is kept.
         if self._path is None:
-            return sys.stderr
+            return self._stderr
         return self._path.open("a", encoding="utf-8", errors="backslashreplace")
+
+
+def _write(file: IO[str], line: str) -> None:
+    file.write(line)
+    file.flush()
 
 
 class Logs:

@@ -98,6 +98,11 @@ class EmbeddedStore:
             program = find_program(self._binary)
             server = self._spawn(program)
             await self._until_ready(server)
+        except OSError as error:
+            await self.stop()
+            if error.filename is not None:
+                raise  # it says what
+            raise StoreUnavailable(f"{self._folder} can't be written: {error.strerror}") from error
         except BaseException:
             await self.stop()
             raise

@@ -173,11 +173,15 @@ class Shelf:
     def _place(self, path: Path, shelved: Shelved) -> None:
         folder = self._folder / f".{shelved.token}"
         folder.mkdir(mode=0o700)
-        path.rename(folder / shelved.file)
-        about = attrs.asdict(shelved)
-        (folder / _ABOUT).write_text(json.dumps(about))
-        # It is there whole or not at all.
-        folder.rename(self._folder / shelved.token)
+        try:
+            path.rename(folder / shelved.file)
+            about = attrs.asdict(shelved)
+            (folder / _ABOUT).write_text(json.dumps(about))
+            # It is there whole or not at all.
+            folder.rename(self._folder / shelved.token)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)  # a full disk needs what it takes
+            raise
 
     def all(self) -> list[Shelved]:
         """List what is on the shelf, the newest first."""
