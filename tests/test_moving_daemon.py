@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import tracemalloc
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from typing import Any
 from twisted.python.procutils import which
 from twisted.trial.unittest import SynchronousTestCase
 
+from mdmd.cli.foreign.nanomdm import TABLES, read_nanomdm
+from mdmd.cli.foreign.sql import read_dump
+from mdmd.errors import BadRequest
 from tests.certhelp import push_pair
 from tests.daemonhelp import BIN, TOPIC, HandDevice, RunningDaemon
 from tests.databasehelp import (
@@ -29,6 +33,16 @@ from tests.databasehelp import (
     PostgreSQL,
 )
 
+# Options of mysqldump and pg_dump.
+MYSQL_WAYS = (
+    *("", "--hex-blob", "--skip-extended-insert", "--complete-insert", "--insert-ignore"),
+    *("--replace", "--compact --no-create-info", "--skip-quote-names", "--skip-opt"),
+    "--default-character-set=binary",
+)
+POSTGRESQL_WAYS = (
+    *("", "--inserts", "--column-inserts", "--rows-per-insert=2", "--data-only"),
+    *("--quote-all-identifiers --inserts", "--inserts --on-conflict-do-nothing"),
+)
 UDIDS = [f"{n:08X}-0000-4000-8000-00000000000{n}" for n in range(1, 4)]
 
 
@@ -545,6 +559,32 @@ class NanoMDMTests(NanoMDMCase):
         self.dumped("copy", self.copy())
         self.dumped("inserts", self.inserts())
 
+    def test_character_sets(self) -> None:
+        """A dump in latin1 is read as what it is, one in an unknown character set refused."""
+        snowman, euro = "\N{SNOWMAN}".encode(), "\N{EURO SIGN}".encode("cp1252")
+        self.authenticate = self.authenticate.replace(snowman, euro)
+        path = self.folder / "latin1.sql"
+        path.write_bytes(self.mysql().replace(b"utf8mb4", b"latin1"))
+        device = list(read_nanomdm(str(path), 0))[-1]
+        assert isinstance(device, dict), device
+        self.assertEqual(device["channels"][""]["facts"]["DeviceName"], "Ann's \\ \N{EURO SIGN}")
+        self.assertEqual(device["unlock_token"], b"unlock\\'\n\xe2\x98\x83")
+        path.write_bytes(self.mysql().replace(b"utf8mb4", b"sjis"))
+        with self.assertRaisesRegex(BadRequest, "character set sjis: make one in UTF-8"):
+            list(read_nanomdm(str(path), 0))
+
+    def test_large_values(self) -> None:
+        """What is in quotes costs little more than itself, however much it is."""
+        profile = b"<string>A line of a profile</string>\\n" * 200_000
+        path = self.folder / "large.sql"
+        dump = b"-- MySQL dump\nINSERT INTO `commands` VALUES ('C','R','%b',NULL,NULL);\n"
+        path.write_bytes(dump % profile)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        ((_, row),) = read_dump(path, TABLES)
+        self.assertEqual(len(row["command"] or b""), len(profile) - 200_000)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 10 * len(profile))
+
     def test_no_dump(self) -> None:
         """What is no dump, breaks off, or is a database's address is refused in words."""
         daemon = self.running()
@@ -641,6 +681,8 @@ class RunningDatabaseTests(NanoMDMCase):
             "MYSQL_PWD",
         )
         self.taken(f"nano:s3cret@unix({server.socket})/nanomdm")
+        dump = ("mysqldump", "--no-defaults", "-uroot", f"-S{server.socket}", "nanomdm")
+        self.dumps(f"mysql://root@/nanomdm?unix_socket={server.socket}", dump, MYSQL_WAYS)
         self.many(link, MYSQL_SCHEMA, f"nano:s3cret@unix({server.socket})/nanomdm")
 
     def test_postgresql(self) -> None:
@@ -668,7 +710,24 @@ class RunningDatabaseTests(NanoMDMCase):
             f"postgresql://nano@/empty?host={server.socket}",
             "PGPASSWORD",
         )
-        self.many(link, POSTGRESQL_SCHEMA, f"postgres://nano:s3cret@/nanomdm?host={server.socket}")
+        place = f"postgres://nano:s3cret@/nanomdm?host={server.socket}"
+        os.environ["PGPASSWORD"] = "s3cret"
+        dump = (str(POSTGRES[0].parent / "pg_dump"), f"-h{server.socket}", "-Unano", "nanomdm")
+        for options in ("", "-c bytea_output=escape", "-c standard_conforming_strings=off"):
+            os.environ["PGOPTIONS"] = options
+            self.addCleanup(os.environ.pop, "PGOPTIONS", None)
+            self.dumps(place, dump, POSTGRESQL_WAYS)
+        del os.environ["PGOPTIONS"], os.environ["PGPASSWORD"]
+        self.many(link, POSTGRESQL_SCHEMA, place)
+
+    def dumps(self, where: str, program: tuple[str, ...], ways: tuple[str, ...]) -> None:
+        """A dump says what the database says, whatever way it is written in."""
+        wanted = list(read_nanomdm(where, 0))
+        path = self.folder / "dump.sql"
+        for way in ways:
+            done = subprocess.run([*program, *way.split()], capture_output=True, check=True)
+            path.write_bytes(done.stdout)
+            self.assertEqual(list(read_nanomdm(str(path), 0)), wanted, way)
 
     def ways(self, where: str, empty: str, variable: str) -> None:
         """Import with a password of the environment; a wrong one, none, another database."""

@@ -50,6 +50,7 @@ TABLES = {
     "push_certs": ("topic", "cert_pem", "key_pem", "stale_token", "created_at", "updated_at"),
     "cert_auth_associations": ("id", "sha256", "created_at", "updated_at"),
 }
+BINARY = ("unlock_token",)
 
 
 def read_nanomdm(where: str, now: int, after: Callable[[], str] = str) -> Iterator[Record | Faulty]:
@@ -62,9 +63,19 @@ def read_nanomdm(where: str, now: int, after: Callable[[], str] = str) -> Iterat
     :raises BadRequest: it is neither a file store nor a dump, or the database can't be asked.
     """
     if is_place(where):
-        return _Tables(_Asked(open_database(read_place(where)), after), now).records()
+        database = open_database(read_place(where))
+        return _hang_up_after(_Tables(_Asked(database, after), now).records(), database)
     path = Path(where)
     return _Folder(path, now).records() if path.is_dir() else _Tables(_Dump(path), now).records()
+
+
+def _hang_up_after(
+    records: Iterator[Record | Faulty], database: Database
+) -> Iterator[Record | Faulty]:
+    try:
+        yield from records
+    finally:
+        database.close()
 
 
 def _text(value: bytes | None) -> str:
@@ -192,7 +203,7 @@ class _Dump:
 
     def __init__(self, path: Path) -> None:
         self._rows: dict[str, list[Row]] = defaultdict(list)
-        for table, row in read_dump(path, TABLES):
+        for table, row in read_dump(path, TABLES, BINARY):
             if table == "command_results":
                 row.pop("result", None)  # history stays where it is
             self._rows[table].append(row)
@@ -326,7 +337,7 @@ class _Tables:
             device.take_authenticate(row["authenticate"])
         if row["token_update"]:
             device.channels[""].take_token_update(row["token_update"])
-        device.unlock_token = _bytea(row["unlock_token"])
+        device.unlock_token = row["unlock_token"] or b""
         device.bootstrap_token = _base64(row["bootstrap_token_b64"])
         if row["identity_cert"]:
             device.take_certificate(row["identity_cert"])
@@ -361,16 +372,6 @@ def _hex(value: bytes | None) -> bytes:
         return bytes.fromhex(_text(value))
     except ValueError:
         raise BadRequest("a push token is not hexadecimal") from None
-
-
-def _bytea(value: bytes | None) -> bytes:
-    """Read MySQL's bytes, or PostgreSQL's hexadecimal writing of them."""
-    if value is None:
-        return b""
-    try:
-        return bytes.fromhex(value[2:].decode()) if value.startswith(b"\\x") else value
-    except ValueError:
-        return value
 
 
 def _base64(value: bytes | None) -> bytes:

@@ -1,13 +1,15 @@
 """
 Rows out of a dump of MySQL or PostgreSQL, without a database.
 
-Understood are ``INSERT INTO`` (with or without the names of columns, several
-rows in one) and PostgreSQL's ``COPY … FROM stdin``. Everything else is passed over.
+Understood are ``INSERT INTO`` and ``REPLACE INTO`` (with or without the names of columns,
+several rows in one) and PostgreSQL's ``COPY … FROM stdin``. Everything else is passed over.
 """
 
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from pathlib import Path
+
+import attrs
 
 from mdmd.errors import BadRequest
 
@@ -15,37 +17,107 @@ Row = dict[str, bytes | None]
 
 _NAME = rb'(?:[`"]?\w+[`"]?\.)?[`"]?(\w+)[`"]?'
 _STATEMENT = re.compile(
-    rb"^(?:INSERT (?:IGNORE )?INTO " + _NAME + rb"\s*(?:\(([^)]*)\))?\s*VALUES\s*"
+    rb"^(?:(?:INSERT|REPLACE)\s+(?:IGNORE\s+)?INTO\s+" + _NAME + rb"\s*(?:\(([^)]*)\))?\s*VALUES\s*"
     rb"|COPY " + _NAME + rb"\s*\(([^)]*)\) FROM stdin;\r?\n"
     rb"|CREATE TABLE (?:IF NOT EXISTS )?" + _NAME + rb"\s*\()",
     re.MULTILINE | re.IGNORECASE,
 )
-_COLUMN = re.compile(rb'^\s*[`"]?(\w+)[`"]?\s+\w', re.ASCII)
+_COLUMN = re.compile(rb'^\s*[`"]?(\w+)[`"]?\s+["\w]', re.ASCII)
 _NO_COLUMN = {b"PRIMARY", b"UNIQUE", b"KEY", b"CONSTRAINT", b"CHECK", b"FOREIGN", b"INDEX"}
+# Possessive: what is in quotes may have megabytes, and nothing of it is to be tried another way.
 _VALUE = re.compile(
-    rb"\s*(?:(NULL)|(?:_binary\s+)?(E?)'((?:[^'\\]|\\.|'')*)'(?:::\w+)?"
+    rb"\s*(?:(NULL)|(?:_binary\s+)?(E?)'((?:[^'\\]++|\\.|'')*+)'(?:::\w+)?"
     rb"|0x([0-9A-Fa-f]+)|X'([0-9A-Fa-f]*)'|(-?[\w.]+))\s*",
     re.DOTALL | re.IGNORECASE,
 )
 _PLAIN_VALUE = re.compile(  # PostgreSQL: a backslash is a backslash
-    rb"\s*(?:(NULL)|()'((?:[^']|'')*)'(?:::\w+)?|0x([0-9A-Fa-f]+)|X'([0-9A-Fa-f]*)'|(-?[\w.]+))\s*",
+    rb"\s*(?:(NULL)|()'((?:[^']++|'')*+)'(?:::\w+)?|0x([0-9A-Fa-f]+)|X'([0-9A-Fa-f]*)'|(-?[\w.]+))\s*",
     re.DOTALL | re.IGNORECASE,
 )
 _ESCAPE = re.compile(rb"\\(.)|''", re.DOTALL)
 _ESCAPES = {b"0": b"\0", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"Z": b"\x1a"}
 _COPY_ESCAPES = {**_ESCAPES, b"f": b"\f", b"v": b"\v"}
+_BYTE = re.compile(rb"\\(?:([0-7]{3})|\\)")  # as PostgreSQL's bytea_output = escape writes them
+_HEAD = 10_000  # bytes in which a dump says what it is
+_CHARSET = re.compile(rb"SET (?:NAMES |client_encoding = )'?(\w+)", re.IGNORECASE)
+# As they are called there, in lower case, and here; "" is taken as it is. MySQL's latin1 is cp1252.
+_CHARSETS = {
+    **dict.fromkeys(("utf8", "utf8mb3", "utf8mb4", "binary", "sql_ascii"), ""),
+    **dict.fromkeys(("latin1", "win1252"), "cp1252"),
+}
 
 
-def read_dump(path: Path, tables: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, Row]]:
+@attrs.frozen
+class _Way:
+    """
+    How a dump spells values.
+
+    :ivar backslashes: in quotes they escape.
+    :ivar bytea: columns whose bytes PostgreSQL spells in text.
+    :ivar binary: columns that hold bytes.
+    :ivar charset: of all other columns; "" for UTF-8.
+    """
+
+    backslashes: bool
+    bytea: bool
+    binary: Collection[str]
+    charset: str
+
+    def read(self, row: Row) -> Row:
+        """Give a row as it was in the database, its text in UTF-8."""
+        return {
+            name: value if value is None else self._read(name, value) for name, value in row.items()
+        }
+
+    def _read(self, name: str, value: bytes) -> bytes:
+        if name in self.binary:
+            return _bytea(value) if self.bytea else value
+        return value.decode(self.charset, "replace").encode() if self.charset else value
+
+
+def read_dump(
+    path: Path, tables: Mapping[str, tuple[str, ...]], binary: Collection[str] = ()
+) -> Iterator[tuple[str, Row]]:
     """
     Give the rows of some tables, each with its table, in the order of the file.
 
     :param tables: names, without ``nano_``, and their columns: for an INSERT that
         names none and has no CREATE TABLE before it.
-    :raises BadRequest: the file breaks off, or a row does not fit its table.
+    :param binary: columns that hold bytes; all others are text, and come in UTF-8.
+    :raises BadRequest: the file breaks off, a row does not fit its table, or it is in a
+        character set that is not known here.
     """
     data = path.read_bytes()
-    backslashes = b"`" in data[:100_000] or b"MySQL" in data[:1000] or b"MariaDB" in data[:1000]
+    way = _way(data, binary)
+    for table, row in _rows(data, tables, way.backslashes):
+        yield table, way.read(row)
+
+
+def _way(data: bytes, binary: Collection[str]) -> _Way:
+    head = data[:_HEAD]
+    bytea = b"PostgreSQL" in head or b"standard_conforming_strings" in head
+    mysql = b"`" in data[:100_000] or b"MySQL" in data[:1000] or b"MariaDB" in data[:1000]
+    backslashes = b"standard_conforming_strings = off" in head if bytea else mysql
+    told = _CHARSET.search(head)
+    name = told[1].decode().lower() if told else "utf8"
+    if name not in _CHARSETS:
+        raise BadRequest(f"the dump is in the character set {name}: make one in UTF-8")
+    return _Way(backslashes, bytea, binary, _CHARSETS[name])
+
+
+def _bytea(value: bytes) -> bytes:
+    """Read bytes as PostgreSQL spells them, in hexadecimal or with escapes."""
+    if value.startswith(b"\\x"):
+        try:
+            return bytes.fromhex(value[2:].decode("ascii", "replace"))
+        except ValueError:
+            pass
+    return _BYTE.sub(lambda found: bytes([int(found[1], 8) & 255]) if found[1] else b"\\", value)
+
+
+def _rows(
+    data: bytes, tables: Mapping[str, tuple[str, ...]], backslashes: bool
+) -> Iterator[tuple[str, Row]]:
     columns = dict(tables)
     at = 0
     while found := _STATEMENT.search(data, at):
