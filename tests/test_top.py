@@ -204,3 +204,13 @@ class FiguresTests(SynchronousTestCase):
         clock.advance(WINDOW + 1)
         self.assertEqual(figures.now()["requests"]["per_second"], 0)
         self.assertEqual(figures.now()["requests"]["total"], 20)
+
+    def test_started(self) -> None:
+        """How long it has been up stays right when somebody sets the clock."""
+        clock, wall = Clock(), Clock()
+        wall.advance(7200)
+        figures = Figures(clock.seconds, wall.seconds)
+        for each in (clock, wall):
+            each.advance(60)
+        wall.advance(-3600)
+        self.assertEqual(figures.now()["started"], (wall.seconds() - 60) * 1000)

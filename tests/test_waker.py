@@ -22,6 +22,7 @@ class Work:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.apart = 0.0  # what somebody has set the time of day by since the start
         self.due: dict[EnrollmentID, int] = {}  # ms, by enrollment
         self.attempts: dict[EnrollmentID, int] = {}
         self.none: dict[EnrollmentID, str] = {}  # why it can't be pushed
@@ -31,6 +32,10 @@ class Work:
         self.broken = False
         self.hold: Deferred[None] | None = None
 
+    def now(self) -> float:
+        """The time of day, in seconds."""
+        return self.clock.seconds() + self.apart
+
     def _ask(self) -> None:
         if self.broken:
             raise ZeroDivisionError("a bug")
@@ -38,7 +43,7 @@ class Work:
             raise StoreUnavailable("the store is away")
 
     def _take(self, enrollment: EnrollmentID, lease_ms: int) -> DuePush:
-        self.due[enrollment] = int(self.clock.seconds() * 1000) + lease_ms
+        self.due[enrollment] = int(self.now() * 1000) + lease_ms
         self.leases.append(lease_ms)
         return DuePush(
             enrollment,
@@ -49,7 +54,7 @@ class Work:
 
     async def claim_due(self, limit: int, lease_ms: int) -> list[DuePush]:
         self._ask()
-        now = self.clock.seconds() * 1000
+        now = self.now() * 1000
         due = list(islice((each for each, when in self.due.items() if when <= now), limit))
         return [self._take(each, lease_ms) for each in due]
 
@@ -121,14 +126,14 @@ class Case(SynchronousTestCase):
             repeat=(120.0, 600.0),
             jitter=lambda: 0.5,
             recorded=lambda topic, outcome: self.outcomes.append(outcome),
-            wall=self.clock.seconds,
+            wall=self.work.now,
         )
         self.successResultOf(Deferred.fromCoroutine(self.waker.start()))
 
     def make_due(self, count: int, delay: float = 0.0) -> None:
         """Make so many enrollments due."""
         for number in range(count):
-            self.work.due[enrollment(number)] = int((self.clock.seconds() + delay) * 1000)
+            self.work.due[enrollment(number)] = int((self.work.now() + delay) * 1000)
 
     def push(self, *numbers: int) -> Deferred[list[PushOutcome | NoPush]]:
         return Deferred.fromCoroutine(self.waker.push([enrollment(each) for each in numbers]))
@@ -151,6 +156,22 @@ class ByTime(Case):
         self.assertEqual(self.service.sent, 2)
         self.service.answer()
         self.assertAlmostEqual(self.work.records[-1][2] / 1000 - self.clock.seconds(), 600, delta=3)  # type: ignore[operator]
+
+    def test_clock_set_back(self) -> None:
+        """The next push is planned by the store's time, and a pause is as long as it was to be."""
+        self.service.at_once = PushOutcome(Decision.RETRY, reason="no connection to APNs")
+        self.make_due(MOST_FLYING)
+        self.waker.nudge()
+        self.clock.advance(0)  # all are tried in vain: nobody looks for a second
+        self.work.apart = -3600.0
+        self.service.at_once = DELIVERED
+        self.work.records.clear()
+        self.work.due = {enrollment(-1): int(self.work.now() * 1000)}
+        self.clock.pump([0.5] * 5)
+        ((who, _, planned),) = self.work.records
+        self.assertEqual(who, enrollment(-1))
+        assert planned is not None
+        self.assertLess(abs(planned / 1000 - (NOW - 3600 + 120)), 3)
 
     def test_wakes_up_in_time(self) -> None:
         """What gets due between two looks is pushed when it is due, not a poll later."""
