@@ -111,6 +111,9 @@ class Model:
         channels = sorted(who for who in self.one if who.startswith(f"{device}:"))
         return ([device] if device in self.one else []) + channels
 
+    def _said(self, topic: str, who: str, fingerprint: str) -> None:
+        self.events.append((topic if fingerprint else "mdmd.Migrated", who, ""))
+
     def _touch(self, who: str) -> None:
         device = self._device(who)
         if device in self.one:
@@ -128,7 +131,7 @@ class Model:
         new = who not in self.one
         device = self.one.setdefault(who, Enrollment(kind, generation=0))
         generation = device.generation + 1
-        self.events.append(("mdm.Authenticate", who, ""))
+        self._said("mdm.Authenticate", who, fingerprint)
         for each in self._family(who):
             it = self.one[each]
             it.enabled, it.tally, it.generation = False, 0, generation
@@ -173,7 +176,7 @@ class Model:
             it.first_push = due
         if self._pending(it):
             it.next_push = due
-        self.events.append(("mdm.TokenUpdate", who, ""))
+        self._said("mdm.TokenUpdate", who, fingerprint)
         return it.tally
 
     def check_out(self, who: str, fingerprint: str) -> None:
@@ -183,7 +186,7 @@ class Model:
                 self.one[each].enabled, self.one[each].next_push = False, None
         if who in self.one:
             self.one[who].seen = self.now
-        self.events.append(("mdm.CheckOut", who, ""))
+        self._said("mdm.CheckOut", who, fingerprint)
 
     def set_bootstrap(self, who: str, fingerprint: str, token: bytes) -> None:
         self._check(who, fingerprint)
@@ -191,12 +194,12 @@ class Model:
         if token:
             self.bootstrap[self._device(who)] = token
         self._touch(who)
-        self.events.append(("mdm.SetBootstrapToken", who, ""))
+        self._said("mdm.SetBootstrapToken", who, fingerprint)
 
     def get_bootstrap(self, who: str, fingerprint: str) -> bytes | None:
         self._check(who, fingerprint)
         self._touch(who)
-        self.events.append(("mdm.GetBootstrapToken", who, ""))
+        self._said("mdm.GetBootstrapToken", who, fingerprint)
         return self.bootstrap.get(self._device(who))
 
     # -- connect ------------------------------------------------------------------

@@ -28,7 +28,7 @@ class EventsTests(SynchronousTestCase):
         missing = []
         for path in sorted(ROOT.rglob("*.lua")):
             for topic, words in re.findall(
-                r"event\('(mdmd?\.\w+)',[^,]+,[^,)]+((?:,[^)]*)?)", path.read_text()
+                r"(?:event|said)\('(mdmd?\.\w+)',[^,]+,[^,)]+((?:,[^)]*)?)", path.read_text()
             ):
                 row = next(line for line in rows if f"`{topic}`" in line)
                 facts = re.findall(r"[,{]\s*'([a-z_]+)'\s*,", words)

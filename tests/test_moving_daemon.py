@@ -295,6 +295,18 @@ class MigrationTests(MovingCase):
             status, answer = api(daemon, "PUT", "/migration", plistlib.dumps({**body, **message}))
             self.assertEqual((status, answer), (200, b""))
         self.assertEqual(api(daemon, "PUT", "/migration", b"garbage")[0], 400)
+        # Nobody who acts on what devices say is told that they enroll.
+        self.assertEqual(json.loads(api(daemon, "GET", "/v1/events?topic=mdm.*")[1])["events"], [])
+        told = json.loads(api(daemon, "GET", "/v1/events?topic=mdmd.Migrated")[1])["events"]
+        self.assertEqual(
+            [(each["enrollment"], each["facts"]["message"]) for each in told],
+            [
+                (UDIDS[0], "Authenticate"),
+                (UDIDS[0], "TokenUpdate"),
+                (f"{UDIDS[0]}:U", "TokenUpdate"),
+                (UDIDS[0], "SetBootstrapToken"),
+            ],
+        )
         api(daemon, "PUT", f"/v1/enqueue/{UDIDS[0]}?nopush=1", command("C-1"))
         device, stranger = daemon.device(UDIDS[0]), daemon.device("OTHER")
         self.assertEqual(device.connect("Idle")[1], "C-1")

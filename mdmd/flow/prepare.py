@@ -36,7 +36,8 @@ class Preparer:
     """
     A reaction to the first ``mdm.TokenUpdate`` of an enrollment.
 
-    A device that no blueprint is for is left to whoever else looks after it,
+    One that came from another server was prepared there, and none of its check-ins before is
+    among these. A device that no blueprint is for is left to whoever else looks after it,
     even if it waits in Setup Assistant.
 
     :param limits: where it is noted when a device's time is over.
@@ -69,8 +70,7 @@ class Preparer:
         if one.channel:
             return
         (record,) = await self._fleet.describe([one])
-        # One that came from another server, and so has no pin yet, was prepared there.
-        if record is None or not record.pin:
+        if record is None:
             return
         facts = facts_of(record.enrollment.type, record.facts, self._rights)
         waits = record.awaiting_configuration

@@ -56,12 +56,15 @@ class Refresher:
 
     async def react(self, event: Event) -> None:
         """Begin with a device when it enrolls, end when it leaves."""
-        if event.topic not in ("mdm.TokenUpdate", "mdm.CheckOut"):
+        topic = event.topic
+        if topic == "mdmd.Migrated":
+            topic = f"mdm.{event.facts['message']}"
+        if topic not in ("mdm.TokenUpdate", "mdm.CheckOut"):
             return
         one = EnrollmentID.parse(event.enrollment)
         if one.channel:
             return
-        if event.topic == "mdm.CheckOut":
+        if topic == "mdm.CheckOut":
             await self._due.plan({one: None})
         elif event.facts.get("tally") == "1":
             await self._due.plan({one: self._now()})

@@ -101,5 +101,5 @@ if ARGV[15] ~= '' then
   redis.call('ZADD', serials, 0, ARGV[15])
 end
 redis.call('ZADD', ids, 0, id)
-event('mdm.Authenticate', id, raw, 'type', kind, 'generation', generation)
+said('mdm.Authenticate', id, raw, fingerprint, 'type', kind, 'generation', generation)
 return left

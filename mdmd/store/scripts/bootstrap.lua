@@ -9,5 +9,5 @@ if ARGV[13] == '1' then
   if ARGV[14] == '' then redis.call('UNLINK', KEYS[4]) else redis.call('SET', KEYS[4], ARGV[14]) end
 end
 if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('HSET', KEYS[2], 'seen', ARGV[1]) end
-event(ARGV[11], ARGV[9], ARGV[12], 'type', ARGV[10])
+said(ARGV[11], ARGV[9], ARGV[12], ARGV[7], 'type', ARGV[10])
 return redis.call('GET', KEYS[4])

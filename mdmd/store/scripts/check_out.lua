@@ -20,5 +20,5 @@ if ARGV[12] == '' then
   end
 end
 if redis.call('EXISTS', record) == 1 then redis.call('HSET', record, 'seen', ARGV[1]) end
-event('mdm.CheckOut', ARGV[9], ARGV[13], 'type', ARGV[10])
+said('mdm.CheckOut', ARGV[9], ARGV[13], ARGV[7], 'type', ARGV[10])
 return 1

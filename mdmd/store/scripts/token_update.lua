@@ -39,5 +39,5 @@ local tally = redis.call('HINCRBY', record, 'tally', 1)
 local due = now + tonumber(ARGV[18])
 if tally == 1 then redis.call('HSET', record, 'enrolled', ARGV[1], 'first_push', due) end
 if waiting(queue) then redis.call('ZADD', work, due, member) end
-event('mdm.TokenUpdate', id, ARGV[19], 'type', kind, 'tally', tally)
+said('mdm.TokenUpdate', id, ARGV[19], fingerprint, 'type', kind, 'tally', tally)
 return tally
