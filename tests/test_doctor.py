@@ -16,6 +16,7 @@ from unittest import mock
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from mdmd.cli.places import forbidden
 from mdmd.config import load
 from mdmd.doctor.apns import check_apns, check_push_certificates
 from mdmd.doctor.files import check_files
@@ -126,6 +127,18 @@ class RunningTests(SynchronousTestCase):
         self.assertEqual(status, 1)
         self.assertIn(f"{stray} (1 in all)", finding["text"])
         self.assertEqual(finding["remedy"], f"chown -R 0:0 {self.daemon.state}")
+
+    def test_no_operator(self) -> None:
+        """Whom the daemon does not know is told so: nothing is wrong with the daemon."""
+        operators = self.daemon.state / "operators.json"
+        known = operators.read_text()
+        self.addCleanup(operators.write_text, known)
+        operators.write_text(known.replace(f'"uid": {os.getuid()}', '"uid": 4242'))
+        _, findings = self.doctor("--offline")
+        (finding,) = (each for each in findings if each["subject"] == "daemon")
+        self.assertEqual(finding["grade"], "warning")
+        self.assertIn(f"no operator has the uid {os.getuid()}", finding["text"])
+        self.assertIn("as an operator", finding["remedy"])
 
     def test_for_people(self) -> None:
         """A line for each finding, a line for each remedy, and the sum."""
@@ -314,6 +327,18 @@ class StoppedTests(SynchronousTestCase):
         findings = json.loads(ran.stdout)
         failed = [each["subject"] for each in findings if each["grade"] == "failed"]
         self.assertEqual((ran.returncode, failed), (1, ["daemon"]))
+
+    def test_forbidden(self) -> None:
+        """What an account may not read is told from what is not there."""
+        if os.getuid() != 0:
+            self.skipTest("root reads everything, and others are who they are")
+        self.state.chmod(0o755)
+        (self.state / "tls").chmod(0o700)
+        self.addCleanup(os.seteuid, 0)
+        os.seteuid(65534)
+        asked = ("mdmd.conf", "tls/site.pem", "tls/none", "none")
+        found = [forbidden(self.state / each) for each in asked]
+        self.assertEqual(found, [True, True, True, False])
 
     def test_nobody_there(self) -> None:
         """The site can't be reached: not a traceback, but what to start."""

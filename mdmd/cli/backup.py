@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from mdmd.cli.moving import declare_opening, declare_sealing
+from mdmd.cli.places import forbidden
 
 if TYPE_CHECKING:
     from mdmd.cli.lines import Writer
@@ -81,10 +82,12 @@ def _backup(args: argparse.Namespace) -> int:
     from mdmd.config import load
     from mdmd.doctor.store import store_address
     from mdmd.doctor.trace import leave_trace
-    from mdmd.errors import BadRequest
+    from mdmd.errors import BadRequest, NotAllowed
 
     state, config = _state(args)
     if config is None:
+        if forbidden(state / "mdmd.conf"):
+            raise NotAllowed(f"{state}: not ours to read; be root, or the daemon's user")
         raise BadRequest(f"{state}: no configuration, and so no server, is here")
     loaded = load(config)
     ca = loaded.store.ca

@@ -10,7 +10,7 @@ import attrs
 
 from mdmd.cli import show
 from mdmd.cli.exits import DONE, FAILED
-from mdmd.errors import ConfigError, MdmdError
+from mdmd.errors import ConfigError, MdmdError, NotAllowed
 
 if TYPE_CHECKING:
     from mdmd.config import Config
@@ -41,6 +41,7 @@ class _Operator:
 
     installed: list[dict[str, Any]] | None = None
     why: str = "it was not asked"
+    stranger: bool = False  # it answered, and does not know who asks
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -50,7 +51,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         config = load(path)
     except ConfigError as error:
-        return _tell(args, _mistakes(error))
+        return _tell(args, _mistakes(path, error))
     from mdmd.cli.places import socket_of
 
     try:
@@ -69,14 +70,19 @@ def configuration(args: argparse.Namespace) -> Path:
     if given:
         return Path(given)
     usual = Path("/etc/mdmd/mdmd.conf")
-    return usual if usual.exists() else Path("/var/lib/mdmd/mdmd.conf")
+    # Not exists(): it raises where one may not look.
+    return usual if os.path.exists(usual) else Path("/var/lib/mdmd/mdmd.conf")
 
 
-def _mistakes(error: ConfigError) -> "Iterable[Finding]":
+def _mistakes(path: Path, error: ConfigError) -> "Iterable[Finding]":
+    from mdmd.cli.places import forbidden
     from mdmd.doctor.finding import failed
 
+    remedy = "python -m mdmd.config prints every option there is"
+    if forbidden(path):
+        remedy = "run mdmctl doctor as root, or as the daemon's user"
     for line in error.mistakes:
-        yield failed("configuration", line, "python -m mdmd.config prints every option there is")
+        yield failed("configuration", line, remedy)
 
 
 def _ask(sock: Path) -> _Operator:
@@ -93,6 +99,7 @@ def _ask(sock: Path) -> _Operator:
             told.why = ""
         except MdmdError as error:
             told.why = str(error).partition(";")[0]
+            told.stranger = isinstance(error, NotAllowed)
         return 0
 
     run("mdmctl doctor", story)
@@ -111,7 +118,7 @@ def _examine(
     if sock is None:
         yield skipped("daemon", told.why)
     else:
-        yield system.check_daemon(sock, told.why)
+        yield system.check_daemon(sock, told.why, told.stranger)
         yield from system.check_limits(config, sock)
     yield from store.check_store(config, sock is not None and system.is_running(sock))
     yield from system.check_clock()

@@ -51,6 +51,17 @@ def find_state(state: str | None, config: str | None, environment: str | None) -
     return Path(state) if state else load(Path(named)).state if named else STATE
 
 
+def forbidden(path: Path) -> bool:
+    """Say whether this account is kept from reading a file, or from seeing if there is one."""
+    try:
+        path.open("rb").close()
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def socket_of(config: Path) -> Path:
     """Read a configuration for its socket."""
     from mdmd.config import load

@@ -62,14 +62,18 @@ def check_limits(config: Config, sock: Path) -> Iterator[Finding]:
         yield ok("open files", f"the daemon may open {most}")
 
 
-def check_daemon(sock: Path, why: str) -> Finding:
+def check_daemon(sock: Path, why: str, stranger: bool = False) -> Finding:
     """
     Say whether operators get in.
 
     :param why: what kept us out, "" if nothing did.
+    :param stranger: it answers, but we are no operator.
     """
     if not why:
         return ok("daemon", f"answers at {sock}")
+    if stranger:
+        text = f"it runs, and has no more to tell us: {why}"
+        return warning("daemon", text, "run mdmctl doctor as an operator, such as root")
     remedy = "systemctl status mdmd; the log says why it ended"
     if is_running(sock):
         remedy = "it runs: look at its log and at the store; systemctl restart mdmd"
