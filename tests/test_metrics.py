@@ -1,10 +1,12 @@
 """Prometheus gets numbers that are true, few labels, and nothing of any single device."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -159,6 +161,26 @@ class MetricsTests(SynchronousTestCase):
             call.stop()
 
 
+class UnitTests(SynchronousTestCase):
+    """Under systemd."""
+
+    def test_process(self) -> None:
+        """The unit lets the daemon see processes in /proc and nothing else: enough for its own."""
+        if os.getuid() != 0:
+            self.skipTest("only root can mount /proc")
+        daemon = RunningDaemon()
+        self.addCleanup(daemon.close)
+        hide = 'mount -t proc -o subset=pid proc /proc && exec "$@"'
+        daemon.launcher = ["unshare", "--mount", "sh", "-c", hide, "sh"]
+        before = time.time()
+        daemon.start()
+        found = samples(daemon.text("/metrics"))
+        self.assertGreater(found["process_resident_memory_bytes"], 10e6)
+        self.assertGreater(found["process_cpu_seconds_total"], 0.1)
+        self.assertGreater(found["process_open_fds"], 5)
+        self.assertLess(abs(found["process_start_time_seconds"] - before), 5)
+
+
 def questions() -> list[str]:
     """What the dashboard asks."""
     dashboard = json.loads((CHECKOUT / "monitoring" / "grafana-dashboard.json").read_text())
@@ -300,7 +322,6 @@ class DaemonTests(SynchronousTestCase):
 
 def run_prometheus(program: str, folder: Path, daemon: RunningDaemon) -> dict[str, list[Any]]:
     """Let one scrape once; the values of some questions."""
-    import time
     import urllib.request
 
     from tests.daemonhelp import free_port

@@ -71,7 +71,7 @@ class Metrics:
         self._look = look
         self._seen: Seen | None = None
         self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
+        _Process(registry=self._registry)
         self._registry.register(_Asked(self._families))
         about = Gauge("mdmd_info", "Which version runs.", ["version"], registry=self._registry)
         about.labels(version).set(1)
@@ -232,6 +232,14 @@ def _fill(family: Any, values: Values) -> Metric:
         family.add_metric(list(each), value)
     filled: Metric = family
     return filled
+
+
+class _Process(ProcessCollector):
+    """Tell of this process without /proc/stat, which ProcSubset=pid in the unit hides."""
+
+    def _boot_time(self) -> float:
+        clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+        return time.time() - time.clock_gettime(clock)
 
 
 class _Asked(Collector):
