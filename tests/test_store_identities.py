@@ -201,6 +201,29 @@ class RevocationTests(IdentityCase):
         text = await self.refused(self.identities.issued(request, "r"))
         self.assertIn("revoked", text)
 
+    async def test_with_its_renewal(self) -> None:
+        """Whoever renewed in time what is revoked then is out all the same, to enroll again too."""
+        mac = await self.newcomer(1)
+        await mac.enroll()
+        request = issued(2, "renewal", renews=mac.identity.fingerprint)
+        await self.identities.issued(request, "r")
+        await self.identities.revoke(mac.identity.fingerprint, "stolen")
+        fresh = attrs.evolve(mac, identity=identity(request))
+        await self.refused(fresh.idle(), WrongIdentity)
+        self.assertIn("revoked", await self.refused(fresh.enroll(), WrongIdentity))
+        self.assertEqual((await self.identities.find("2")).reason, "stolen")
+        self.assertEqual((await self.topics()).count("mdmd.CertificateRevoked"), 2)
+
+    async def test_renewal_alone(self) -> None:
+        """A renewed one that is revoked before its use leaves the one in use as it is."""
+        mac = await self.newcomer(1)
+        await mac.enroll()
+        await self.identities.issued(issued(2, "renewal", renews=mac.identity.fingerprint), "r")
+        await self.identities.revoke(issued(2).fingerprint, "")
+        await mac.idle()
+        fresh = attrs.evolve(mac, identity=identity(issued(2)))
+        await self.refused(fresh.idle(), WrongIdentity)
+
     async def test_find(self) -> None:
         """By serial number or fingerprint, however they are spelled."""
         await self.identities.issued(issued(0xAB, "static"), "r")

@@ -56,9 +56,13 @@ class Identities:
             raise BadSCEP(_CHALLENGES[error.text]) from None
 
     async def revoke(self, fingerprint: str, reason: str) -> bool:
-        """Revoke a certificate, at once and everywhere; False if it was already."""
+        """
+        Revoke a certificate, at once and everywhere; False if it was already.
+
+        One that it was renewed to goes with it, as long as the device has not shown it.
+        """
         names = (keys.identity(fingerprint), keys.pin(fingerprint))
-        args = (fingerprint, reason, *keys.RECORD)
+        args = (fingerprint, reason, *keys.RECORD, keys.identity(""), keys.pin(""))
         return bool(await self._tools.change("revoke", names, args))
 
     async def find(self, text: str) -> IssuedCertificate:

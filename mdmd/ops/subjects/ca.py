@@ -61,8 +61,9 @@ class Ca(Subject):
         """
         Revoke a certificate, by serial number, fingerprint or enrollment id.
 
-        From now on no daemon of the store lets anybody in with it. One that is not
-        recorded can be revoked by its fingerprint. False: it was already.
+        From now on no daemon of the store lets anybody in with it, nor with one that
+        the device has renewed it to and not shown yet. One that is not recorded can be
+        revoked by its fingerprint. False: it was already.
         """
         if len(reason) > 200:
             raise BadRequest("a reason has at most 200 characters")
