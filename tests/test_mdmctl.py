@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pty
+import shlex
 import shutil
 import subprocess
 import sys
@@ -350,6 +351,44 @@ class ViewerTests(CommandLine):
         done = self.mdmctl("send", MAC, "SecurityInfo", status=4)
         self.assertIn("needs the role operator", done.stderr)
         self.assertEqual(len(self.data("devices")), 2)
+
+
+class OutputTests(CommandLine):
+    """Where what it prints goes to."""
+
+    def test_watch_ends_when_nobody_reads(self) -> None:
+        """``watch | head -1`` is over with the next event; a full disk is told in a line."""
+        for verb in (("watch",), ("events", "--follow")):
+            for out, told in (("| head -1", ""), ("> /dev/full", "No space left on device")):
+                words = [*MDMCTL, "--state", str(self.folder), *verb]
+                line = f"{shlex.join(words)} --after 1 {out}"
+                watch = subprocess.Popen(
+                    ["bash", "-o", "pipefail", "-c", line],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    start_new_session=True,
+                )
+                self.addCleanup(watch.stderr.close)
+                self.addCleanup(watch.wait)
+                self.addCleanup(watch.kill)
+                while watch.poll() is None:
+                    self.mdmctl("push", MAC)
+                said = watch.stderr.read()
+                self.assertEqual(watch.returncode, 1, said)
+                self.assertIn(told, said)
+                self.assertLessEqual(said.count("\n"), 1, said)
+
+    def test_no_standard_output(self) -> None:
+        """It is said in a line; and one of another encoding gets what it can show."""
+        words = shlex.join([*MDMCTL, "--state", str(self.folder), "report", "os"])
+        done = subprocess.run(["bash", "-c", f"{words} >&-"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr, "mdmctl: there is no standard output to write to\n")
+        ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        done = subprocess.run(["bash", "-c", words], capture_output=True, env=ascii_only)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertIn(b"?", done.stdout)
 
 
 class NoDaemonTests(SynchronousTestCase):

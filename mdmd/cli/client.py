@@ -50,6 +50,10 @@ class Remote:
         sent = await self._upload(arguments)
         return await self._download(await self._raw(name, sent))
 
+    def leave(self) -> None:
+        """End the connection."""
+        self.session.broker.transport.loseConnection()
+
     async def gone(self) -> None:
         """
         Wait until the connection ends.

@@ -12,6 +12,7 @@ Exit statuses: 0 done; 1 refused or failed, the reason is on standard error;
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -84,6 +85,11 @@ _DEFAULTS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line, return its exit status."""
+    if sys.stdout is None:  # `mdmctl … >&-`
+        sys.stderr.write("mdmctl: there is no standard output to write to\n")
+        return FAILED
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal knows every character
     try:
         args = make_parser().parse_args(argv, argparse.Namespace(**_DEFAULTS))
         return int(args.run(args) or 0)

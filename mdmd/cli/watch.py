@@ -107,6 +107,8 @@ async def follow_on(
 
     When it goes away, the next one goes on where this one was: no event is left out.
 
+    What ``tell`` raises ends it: nobody reads any more, or the disk is full.
+
     :param after: an event id; "" begins now.
     :param wanted: as ``events.subscribe`` takes it.
     """
@@ -114,18 +116,27 @@ async def follow_on(
     from mdmd.cli.client import NoDaemon, follow
     from mdmd.cli.roads import reach_again
 
+    unwritten: list[Exception] = []
     last = after or f"{(await remote.call('status.get'))['time']}-0"
 
     def take(event: dict[str, Any]) -> None:
         nonlocal last
+        if unwritten:
+            return
         last = event["id"]
-        tell(event)
+        try:
+            tell(event)
+        except Exception as error:  # the connection must not swallow it
+            unwritten.append(error)
+            remote.leave()
 
     while True:
         try:
             await follow(remote, take, after=last, **wanted)
             await remote.gone()
         except NoDaemon:
+            if unwritten:
+                raise unwritten[0] from None
             show.note("the daemon went away; waiting for it")
         remote = await reach_again(args)
         show.note("a daemon is there again")
