@@ -136,6 +136,7 @@ class WholeCase(MovingCase):
         """A webhook that took nothing."""
         deliveries = self.store.deliveries
         await deliveries.claim("hook", "d1", 60_000)
+        await deliveries.postpone("hook", 60.0)
         await self.device(6).enroll()
         for each in await deliveries.more("hook", 2):
             await deliveries.bury("hook", each.id, "HTTP status 500", 3)

@@ -352,6 +352,24 @@ class DaemonsTests(HookCase):
         ]
         self.assertEqual(sequences, sorted(sequences))
 
+    async def test_a_target_that_asked_to_wait(self) -> None:
+        """The other daemon leaves it alone as long, until an operator wants otherwise."""
+        self.receiver.behaviour = answer(503, retry_after="3600")
+        one = await self.daemon("d1")
+        await self.happen("U-1")
+        await self.receiver.until(lambda: len(self.receiver.asked) == 1)
+        while await self.link.call("PTTL", keys.asked_wait("t")) < 0:
+            await deferLater(reactor, 0.01)
+        await one.stop()
+        self.receiver.behaviour = answer()
+        two = await self.daemon("d2")
+        await self.happen("U-2")
+        while (await two.standings())[0].state.unsettled < 2:
+            await deferLater(reactor, 0.01)
+        self.assertEqual(self.receiver.got, [])
+        await two.replay("t", (await two.standings())[0].state.reached)
+        self.assertEqual(sorted(await self.got(2)), ["U-1", "U-2"])
+
     async def test_what_the_stream_has_lost(self) -> None:
         """What was trimmed before the target took it is told, and holds nothing up."""
         one = await self.daemon("d1")

@@ -45,12 +45,17 @@ class IFeed(Protocol):
 class IDeliveries(Protocol):
     """What each webhook's target still has to get; one daemon at a time sends to a target."""
 
-    async def claim(self, target: str, daemon: str, lease_ms: int, anew: str = "") -> bool:
+    async def claim(self, target: str, daemon: str, lease_ms: int, anew: str = "") -> float | None:
         """
         Become, or stay, the one that sends; the claim ends by itself after the lease.
 
+        Return how long the target has asked to be left alone yet (s); None if another one sends.
+
         :param anew: the id after which a target begins whose place is gone; "" if it is there.
         """
+
+    async def postpone(self, target: str, seconds: float) -> None:
+        """Note, for whichever daemon sends, that the target asked to be left alone so long."""
 
     async def release(self, target: str, daemon: str) -> None:
         """Let another daemon send."""
@@ -84,7 +89,7 @@ class IDeliveries(Protocol):
         """Forget a dead letter, because the target has it now."""
 
     async def rewind(self, target: str, to: str) -> None:
-        """Make the target get everything after the event ``to`` (once more)."""
+        """Make the target get everything after the event ``to`` (once more), now."""
 
     async def state(self, target: str) -> DeliveryState:
         """Say how far a target is."""

@@ -27,16 +27,25 @@ class Deliveries:
     _tools: Tools
     _events: Events
 
-    async def claim(self, target: str, daemon: str, lease_ms: int, anew: str = "") -> bool:
+    async def claim(self, target: str, daemon: str, lease_ms: int, anew: str = "") -> float | None:
         """
         Become, or stay, the one daemon that sends; a new target begins with what comes now.
 
+        Return how long the target has asked to be left alone yet (s); None if another one sends.
+
         :param anew: the id after which a target begins whose place is gone; "" if it is there.
         """
-        held = await self._tools.link.script(
-            "claim_target", (keys.EVENTS, keys.sender(target)), (target, daemon, lease_ms, anew)
+        names = (keys.EVENTS, keys.sender(target), keys.asked_wait(target))
+        wait = await self._tools.link.script(
+            "claim_target", names, (target, daemon, lease_ms, anew)
         )
-        return bool(held)
+        return None if wait < 0 else wait / 1000
+
+    async def postpone(self, target: str, seconds: float) -> None:
+        """Note, for whichever daemon sends, that the target asked to be left alone so long."""
+        await self._tools.link.script(
+            "postpone", (keys.asked_wait(target),), (max(int(seconds * 1000), 1),)
+        )
 
     async def release(self, target: str, daemon: str) -> None:
         """Let another daemon send."""
@@ -138,7 +147,7 @@ class Deliveries:
 
     async def rewind(self, target: str, to: str) -> None:
         """
-        Make the target get everything after ``to`` (once more).
+        Make the target get everything after ``to`` (once more), now.
 
         :raises BadRequest: ``to`` is no event id, or there never was such a target.
         """
@@ -146,6 +155,7 @@ class Deliveries:
             await self._tools.link.call("XGROUP", "SETID", keys.EVENTS, target, to)
         except ScriptError as error:
             raise BadRequest(f"can't go back to {to[:40]!r}: {error.text}") from None
+        await self._tools.link.call("UNLINK", keys.asked_wait(target))
 
     async def state(self, target: str) -> DeliveryState:
         """Say how far a target is."""

@@ -213,6 +213,11 @@ def sender(target: str) -> bytes:
     return f"mdmd:webhook:{target}:sender".encode()
 
 
+def asked_wait(target: str) -> bytes:
+    """That a webhook's target asked to be left alone; ends with the time it asked for."""
+    return f"mdmd:webhook:{target}:wait".encode()
+
+
 def dead_letters(target: str) -> bytes:
     """The stream of what a webhook's target never took."""
     return f"mdmd:webhook:{target}:dead".encode()

@@ -186,6 +186,10 @@ class Lanes:
         self._count += 1
         heapq.heappush(self._later, (now + delay, self._count, lane))
 
+    def leave_alone(self, until: float) -> None:
+        """Send nothing before a time, that one and no later: the target asked for it."""
+        self._asked_until = until
+
     def _spread(self, seconds: float) -> float:
         return seconds * (0.5 + self._chance())
 

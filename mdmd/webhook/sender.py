@@ -13,7 +13,7 @@ from mdmd.errors import NotHere, StoreUnavailable
 from mdmd.interfaces.fleet import Event
 from mdmd.interfaces.webhooks import IDeliveries, IFeed
 from mdmd.webhook.lanes import Lanes, Waiting, before
-from mdmd.webhook.post import Outcome, Post
+from mdmd.webhook.post import LONGEST_WAIT, Outcome, Post
 from mdmd.webhook.target import Target
 
 log = Logger()
@@ -145,13 +145,16 @@ class Sender:
         if self._held and now - self._claimed_at < RENEW:
             return True
         was = self._held and now - self._claimed_at < LEASE
-        self._held = await self._deliveries.claim(
+        wait = await self._deliveries.claim(
             self.target.name, self._daemon, int(LEASE * 1000), self._anew
         )
+        self._held = wait is not None
         self._anew = ""
         self._claimed_at = now
         if not self._held or not was:
             self._forget()
+        if wait is not None:
+            self._lanes.leave_alone(now + min(wait, LONGEST_WAIT))
         return self._held
 
     def _forget(self) -> None:
@@ -281,6 +284,9 @@ class Sender:
         # An event may be of a clock that was ahead.
         age = max(self._wall() - int(one.id.partition("-")[0]) / 1000, now - one.refused_at)
         if age < self.target.keep_trying and not outcome.hopeless:
+            if outcome.wait:
+                with contextlib.suppress(StoreUnavailable):  # then it will be asked once more
+                    await self._deliveries.postpone(self.target.name, outcome.wait)
             lanes.failed(one, now, outcome.wait)
             return
         try:
