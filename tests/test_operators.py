@@ -251,3 +251,24 @@ class TLSTests(TestCase):
             ("eve", "tls 127.0.0.1", "call", "status.get", "NotAllowed"),
         )
         self.assertIn("no operator any more", last.facts["reason"])
+
+    async def test_a_proof_that_is_taken_away_ends_its_sessions(self) -> None:
+        """A password that is known to others is changed: whoever came in by it has to go."""
+        certificate, key = self.authority.issue_server(["eve"], 10)
+        pair = ssl.PrivateCertificate.loadPEM(certificate_pem(certificate) + key_pem(key))
+        digest = fingerprint(pair.digest("sha256").decode())
+        self.desk.operators.change("eve", certificates=(digest,))
+        by_password = await (await self.door()).callRemote("login", 1, "eve", "correct horse")
+        by_certificate = await (await self.door(pair)).callRemote("enter", 1)
+        self.desk.operators.change("eve", password="$2b$04$another")
+        said = await self.refused(by_password.callRemote("status.get"))
+        self.assertIn("the password that let eve in is not theirs any more", said)
+        await by_certificate.callRemote("status.get")
+        self.desk.operators.change("eve", certificates=("ab" * 32, digest))
+        await by_certificate.callRemote("status.get")
+        gone: Deferred[None] = Deferred()
+        by_certificate.broker.notifyOnDisconnect(lambda: gone.callback(None))
+        self.desk.operators.change("eve", certificates=("ab" * 32,))
+        said = await self.refused(by_certificate.callRemote("status.get"))
+        self.assertIn("the certificate that let eve in is not theirs any more", said)
+        await gone

@@ -187,7 +187,8 @@ class Door(pb.Referenceable):
         """Let in whoever the connection itself says it is."""
         _check_version(version)
         with self._noting(self._recognizes.by):
-            return self._broker.let_in(*self._recognizes.by_transport(self._broker.transport))
+            who = self._recognizes.by_transport(self._broker.transport)
+            return self._broker.let_in(*who, self._recognizes.by)
 
     async def login(self, version: int, name: str, password: str) -> Session:
         """Let in by name and password."""
@@ -197,7 +198,7 @@ class Door(pb.Referenceable):
         with self._noting("password", name):
             self._broker.count_attempt()
             who = await self._recognizes.by_password(self._broker.transport, name, password)
-            return self._broker.let_in(*who)
+            return self._broker.let_in(*who, "password")
 
     @contextmanager
     def _noting(self, by: str, name: str = "") -> Iterator[None]:
@@ -268,7 +269,7 @@ class Connection(Broker):
             self.transport.abortConnection()
             raise NotAllowed("too many attempts on one connection")
 
-    def let_in(self, operator: Operator, source: str) -> Session:
+    def let_in(self, operator: Operator, source: str, by: str) -> Session:
         """
         Make the session of one who has been recognized; a connection has one.
 
@@ -284,7 +285,7 @@ class Connection(Broker):
         self.largest = LARGEST
         operators = self.factory.perspective.desk.operators
         log.info("{operator} is here, from {source}", operator=operator.name, source=source)
-        caller = partial(caller_now, operators, operator, source)
+        caller = partial(caller_now, operators, operator, source, by)
         self._session = Session(
             self.factory.perspective, operator.name, source, caller, self.factory.budget
         )
@@ -294,7 +295,7 @@ class Connection(Broker):
         return self._session
 
     def _look(self, caller: Callable[[], Caller]) -> None:
-        """End the connection of somebody who was removed, whatever they are waiting for."""
+        """End the connection of who may not be here any more, whatever they are waiting for."""
         try:
             caller()
         except ConfigError:

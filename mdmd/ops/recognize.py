@@ -38,15 +38,24 @@ class Recognizes(Protocol):
         """
 
 
-def caller_now(operators: Operators, operator: Operator, source: str) -> Caller:
+def caller_now(operators: Operators, operator: Operator, source: str, by: str) -> Caller:
     """
     Say how far somebody who was let in reaches now.
 
-    :raises NotAllowed: they were removed meanwhile.
+    :param operator: as they were then, with the certificate that they showed only.
+    :param by: what they were let in by.
+    :raises NotAllowed: they were removed meanwhile, or what let them in was taken away.
     """
     now = operators.all().get(operator.name)
     if now is None:
         raise NotAllowed(f"{operator.name} is no operator any more")
+    holds = {
+        "uid": now.uid == operator.uid,
+        "password": now.password == operator.password,
+        "certificate": set(operator.certificates) <= set(now.certificates),
+    }
+    if not holds[by]:
+        raise NotAllowed(f"the {by} that let {now.name} in is not theirs any more")
     return Caller(now.name, now.role, source)
 
 
@@ -84,7 +93,8 @@ class ByTLS:
         if certificate is None:
             raise NotAllowed("no client certificate: login(version, name, password)")
         fingerprint = certificate.to_cryptography().fingerprint(SHA256()).hex()
-        return self.operators.by_certificate(fingerprint), self.source(transport)
+        operator = self.operators.by_certificate(fingerprint)
+        return attrs.evolve(operator, certificates=(fingerprint,)), self.source(transport)
 
     async def by_password(self, transport: Any, name: str, password: str) -> tuple[Operator, str]:
         """Go by name and password."""
