@@ -7,6 +7,7 @@ import os
 import pty
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -238,6 +239,22 @@ class TerminalTests(CommandLine):
             self.assertNotIn(b"mdmctl:", rest)
             if verb == "top":
                 self.assertTrue(rest.endswith(b"\x1b[?25h\x1b[?1049l"), rest[-40:])
+
+    def test_ctrl_z(self) -> None:
+        """The shell has its screen while top is stopped; ``fg`` draws it anew."""
+        pid, end = self.on_terminal("top")
+        self.until(end, b"mdmd 1.2.3")
+        os.write(end, b"\x1a")
+        self.until(end, b"\x1b[?25h\x1b[?1049l")
+        self.assertTrue(os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1]))
+        self.assertTrue(termios.tcgetattr(end)[3] & termios.ICANON)
+        os.kill(pid, signal.SIGCONT)
+        self.assertIn(b"\x1b[?1049h\x1b[?25l", self.until(end, b"mdmd 1.2.3"))
+        os.write(end, b"q")
+        with contextlib.suppress(OSError):
+            while os.read(end, 65536):
+                pass
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
 
     def test_q_leaves_top(self) -> None:
         """As in every such program."""

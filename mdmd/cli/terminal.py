@@ -30,12 +30,30 @@ class FullScreen:
     def __enter__(self) -> "FullScreen":
         if os.isatty(self._in):
             self._was = termios.tcgetattr(self._in)
-            tty.setcbreak(self._in)
             reactor.addReader(self)
         # A new size is drawn for at once; the reactor is woken up from the handler.
         signal.signal(signal.SIGWINCH, lambda *_: reactor.callFromThread(self.wake))
-        self._out.write("\x1b[?1049h\x1b[?25l")
+        signal.signal(signal.SIGTSTP, lambda *_: reactor.callFromThread(self._suspend))
+        self._take()
         return self
+
+    def _take(self) -> None:
+        if self._was is not None:
+            tty.setcbreak(self._in)
+        self._out.write("\x1b[?1049h\x1b[?25l")
+
+    def _give_back(self) -> None:
+        if self._was is not None:
+            termios.tcsetattr(self._in, termios.TCSADRAIN, self._was)
+        self._out.write("\x1b[?25h\x1b[?1049l")
+        self._out.flush()
+
+    def _suspend(self) -> None:
+        """Give the terminal to the shell for as long as Ctrl-Z stops this."""
+        self._give_back()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._take()
+        self.wake()
 
     def __exit__(
         self,
@@ -47,13 +65,12 @@ class FullScreen:
 
     def close(self) -> None:
         """Put the terminal back as it was."""
-        signal.signal(signal.SIGWINCH, signal.SIG_DFL)
+        for each in (signal.SIGWINCH, signal.SIGTSTP):
+            signal.signal(each, signal.SIG_DFL)
         if self._was is not None:
             reactor.removeReader(self)
-            termios.tcsetattr(self._in, termios.TCSADRAIN, self._was)
-            self._was = None
-        self._out.write("\x1b[?25h\x1b[?1049l")
-        self._out.flush()
+        self._give_back()
+        self._was = None
 
     def size(self) -> tuple[int, int]:
         """Say how many columns and lines there are."""
