@@ -18,6 +18,7 @@ from typing import Any
 from twisted.python.procutils import which
 from twisted.trial.unittest import SynchronousTestCase
 
+from mdmd.cli.foreign.building import Faulty
 from mdmd.cli.foreign.nanomdm import TABLES, read_nanomdm
 from mdmd.cli.foreign.sql import read_dump
 from mdmd.errors import BadRequest
@@ -534,7 +535,7 @@ class NanoMDMTests(NanoMDMCase):
 
     def test_file_store(self) -> None:
         """A folder of its file store."""
-        store = self.folder / "dbkv"
+        store = self.folder / "db"
         device = store / UDIDS[0]
         (device / "Queue").mkdir(parents=True)
         (device / "QueueNotNow").mkdir()
@@ -561,6 +562,105 @@ class NanoMDMTests(NanoMDMCase):
         self.assertEqual(own["record"]["pin"], "ab" * 32)
         again = self.imported(daemon, "nanomdm", str(store), status=1)
         self.assertEqual((again["new"], again["failed"]), (0, 2))
+
+    def test_stray_files(self) -> None:
+        """What can't be read is named, and holds nothing else up; an empty folder is no store."""
+        store = self.folder / "db"
+        for udid in UDIDS:
+            (store / udid).mkdir(parents=True)
+        (store / UDIDS[0] / "Authenticate.plist").write_bytes(self.authenticate)
+        (store / UDIDS[0] / "Authenticate.plist~").write_bytes(b"")
+        (store / UDIDS[0] / "Queue").write_text("no folder")
+        (store / UDIDS[1] / "Authenticate.plist").mkdir()
+        (store / ".DS_Store").write_bytes(b"\0")
+        device, fault = sorted(
+            read_nanomdm(str(store), 0), key=lambda each: isinstance(each, Faulty)
+        )
+        assert isinstance(device, dict), device
+        assert isinstance(fault, Faulty), fault
+        self.assertEqual((device["id"], fault.what), (UDIDS[0], UDIDS[1]))
+        (self.folder / "empty").mkdir()
+        with self.assertRaisesRegex(BadRequest, "nothing that NanoMDM keeps"):
+            list(read_nanomdm(str(self.folder / "empty"), 0))
+
+    def test_user_enrollment(self) -> None:
+        """A user of a User Enrollment is one after the move, too."""
+        store = self.folder / "db"
+        about = {"EnrollmentID": "E-1", "Topic": TOPIC}
+        update = {"MessageType": "TokenUpdate", "Token": b"t" * 32, "PushMagic": "m"}
+        for name, message in (
+            ("E-1/Authenticate", {"MessageType": "Authenticate"}),
+            ("E-1/TokenUpdate", update),
+            ("E-1:V/TokenUpdate", {**update, "EnrollmentUserID": "V"}),
+        ):
+            path = store / f"{name}.plist"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(plistlib.dumps({**about, **message}))
+        (device,) = read_nanomdm(str(store), 0)
+        assert isinstance(device, dict), device
+        self.assertEqual(device["types"], {"V": "User Enrollment"})
+        self.assertEqual(device["channels"][""]["record"]["type"], "User Enrollment (Device)")
+
+    def test_filekv(self) -> None:
+        """A folder of its other file store, the usual one."""
+        store, udid = self.folder / "dbkv", UDIDS[0]
+        user = f"{udid}:U-1"
+        moment = b"1767323045000000"
+        values = {
+            f"devices/{udid}.auth": self.authenticate,
+            f"devices/{udid}.tok_upd": self.update,
+            f"devices/{udid}.bstoken": b"boot",
+            f"users/{user}.tok_upd": plistlib.dumps(
+                {**plistlib.loads(self.update), "UserID": "U-1", "UserShortName": "ann"}
+            ),
+            f"users/{user}.device_ch": udid.encode(),
+            f"enrollments/{udid}.unl_tok": b"unlock\\'\n\xe2\x98\x83",
+            f"enrollments/{udid}.user_ch.{user}": b"1",
+            f"cert_auth/{udid}.cert_hash": b"cd" * 32,
+            f"cert_auth/{'cd' * 32}.hash_cert": udid.encode(),
+            f"push_cert/{TOPIC}.pem": self.certificate,
+            f"push_cert/{TOPIC}.key": self.key,
+            f"push_cert/{TOPIC}.stale_token": b"0",
+            f"queue/{udid}.queuekey.queue.first": b"C-1",
+            f"queue/{udid}.queuekey.queue.last": b"C-2",
+            f"queue/{udid}.C-1.queueitem.next": b"C-2",
+            f"queue/{udid}.C-2.queueitem.prev": b"C-1",
+            f"queue/{udid}.C-0.queueitem.status": b"Acknowledged",
+        }
+        for uuid in ("C-0", "C-1", "C-2"):
+            values |= {f"queue/{uuid}.raw": command(uuid), f"queue/{uuid}.req_type": b"R"}
+        for id in (udid, user):
+            values |= {
+                f"enrollments/{id}.type": b"User" if id == user else b"Device",
+                f"enrollments/{id}.topic": TOPIC.encode(),
+                f"enrollments/{id}.push_magic": b"magic",
+                f"enrollments/{id}.token": self.token,
+                f"enrollments/{id}.tok_tal": b"3",
+                f"enrollments/{id}.last_seen_at": moment,
+                f"enrollments/{id}.enrolled_at": moment,
+            }
+        for name, value in values.items():
+            bucket, _, key = name.partition("/")
+            folder = store / bucket / key[:2] / key[2:4]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / key).write_bytes(value)
+        self.taken(str(store))
+        (device,) = (each for each in read_nanomdm(str(store), 0) if each["kind"] == "device")
+        self.assertEqual(device["channels"][""]["record"]["seen"], "1767323045000")
+        # NotNow'd, checked out, and a list that goes round in circles.
+        key = f"{udid}.C-2.queueitem"
+        folder = store / "queue" / key[:2] / key[2:4]
+        (folder / f"{key}.status").write_bytes(b"NotNow")
+        (folder / f"{key}.next").write_bytes(b"C-1")
+        folder = store / "enrollments" / udid[:2] / udid[2:4]
+        (folder / f"{udid}.disabled").write_bytes(b"1")
+        (device,) = (each for each in read_nanomdm(str(store), 0) if each["kind"] == "device")
+        own = device["channels"][""]
+        self.assertEqual(own["record"]["enabled"], "0")
+        self.assertEqual(
+            [(uuid, place >= 2**48) for uuid, place, _ in own["queue"]],
+            [("C-1", False), ("C-2", True)],
+        )
 
     def test_mysql_dump(self) -> None:
         """A dump as mysqldump writes it."""

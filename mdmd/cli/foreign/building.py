@@ -79,6 +79,7 @@ class Channel:
         """
         message = decode_checkin(raw)
         if isinstance(message, TokenUpdate):
+            self.type = message.enrollment.type.value
             self.topic = self.topic or message.topic
             self.token = self.token or message.token
             self.magic = self.magic or message.push_magic
@@ -182,5 +183,5 @@ def tried(what: str, make: Callable[..., Record], *arguments: Any) -> Record | F
     """Make a record, or say why it can't be."""
     try:
         return make(*arguments)
-    except MdmdError as error:
+    except (MdmdError, OSError) as error:
         return Faulty(what, str(error))

@@ -1,7 +1,7 @@
 """
-What NanoMDM keeps: its file store, and its tables in MySQL or PostgreSQL, running or dumped.
+What NanoMDM keeps: its file stores, and its tables in MySQL or PostgreSQL, running or dumped.
 
-Source: NanoMDM, storage/file, storage/mysql/schema.sql, storage/pgsql/schema.sql.
+Source: NanoMDM, storage/mysql/schema.sql, storage/pgsql/schema.sql.
 """
 
 import base64
@@ -23,6 +23,8 @@ from mdmd.cli.foreign.building import (
     tried,
 )
 from mdmd.cli.foreign.database import Database, is_place, open_database, read_place
+from mdmd.cli.foreign.filekv import FileKV, is_filekv
+from mdmd.cli.foreign.filestore import FileStore
 from mdmd.cli.foreign.sql import Row, read_dump
 from mdmd.errors import BadRequest
 
@@ -66,7 +68,17 @@ def read_nanomdm(where: str, now: int, after: Callable[[], str] = str) -> Iterat
         database = open_database(read_place(where))
         return _hang_up_after(_Tables(_Asked(database, after), now).records(), database)
     path = Path(where)
-    return _Folder(path, now).records() if path.is_dir() else _Tables(_Dump(path), now).records()
+    if not path.is_dir():
+        return _Tables(_Dump(path), now).records()
+    return _any((FileKV if is_filekv(path) else FileStore)(path, now).records())
+
+
+def _any(records: Iterator[Record | Faulty]) -> Iterator[Record | Faulty]:
+    first = next(records, None)
+    if first is None:
+        raise BadRequest("nothing that NanoMDM keeps is in this folder")
+    yield first
+    yield from records
 
 
 def _hang_up_after(
@@ -80,115 +92,6 @@ def _hang_up_after(
 
 def _text(value: bytes | None) -> str:
     return "" if value is None else value.decode("utf-8", "replace")
-
-
-# -- the file store ---------------------------------------------------------------------
-
-
-class _Folder:
-    """A folder with a folder for each enrollment."""
-
-    def __init__(self, path: Path, now: int) -> None:
-        self._path = path
-        self._now = now
-        self._commands_told: set[str] = set()
-
-    def records(self) -> Iterator[Record | Faulty]:
-        for pem in sorted(self._path.glob("*.pem")):
-            yield tried(pem.name, _push_certificate, pem)
-        folders = sorted(each for each in self._path.iterdir() if each.is_dir())
-        devices = {each.name: each for each in folders if (each / "Authenticate.plist").exists()}
-        users: dict[str, list[Path]] = defaultdict(list)
-        for each in folders:
-            device, colon, _ = each.name.partition(":")
-            if colon:
-                users[device].append(each)
-        for folder in [*devices.values(), *(one for some in users.values() for one in some)]:
-            yield from self._commands(folder)
-        for name, folder in devices.items():
-            yield tried(name, self._device, folder, users[name])
-        for name in sorted(set(users) - set(devices)):
-            yield Faulty(name, "there is no Authenticate.plist of the device")
-
-    def _commands(self, folder: Path) -> Iterator[Record | Faulty]:
-        for path in _waiting(folder):
-            record = tried(f"{folder.name} {path.name}", _command, path)
-            if isinstance(record, Faulty):
-                yield record
-            elif record["uuid"] not in self._commands_told:
-                self._commands_told.add(record["uuid"])
-                yield record
-
-    def _device(self, folder: Path, users: list[Path]) -> Record:
-        device = Device(folder.name, {"": self._channel(folder, "", "Device")})
-        device.take_authenticate((folder / "Authenticate.plist").read_bytes())
-        device.unlock_token = _file(folder / "UnlockToken.dat")
-        device.bootstrap_token = _file(folder / "BootstrapToken.dat")
-        if certificate := _file(folder / "Identity.pem"):
-            device.take_certificate(certificate)
-        # The newest association counts, whatever certificate came with the enrollment.
-        associated = (
-            _file(folder / "CertAuth.sha256.txt").decode("ascii", "replace").strip().lower()
-        )
-        if associated and associated != device.pin:
-            device.pin, device.ends = associated, 0
-        for each in users:
-            channel = each.name.partition(":")[2]
-            device.channels[channel] = self._channel(each, channel, "User")
-        return device.record(count(1), self._now)
-
-    def _channel(self, folder: Path, name: str, kind: str) -> Channel:
-        channel = Channel(name, kind, enabled=not (folder / "Disabled").exists())
-        update = _file(folder / "TokenUpdate.plist")
-        if update:
-            channel.take_token_update(update)
-            channel.seen = channel.enrolled = _changed(folder / "TokenUpdate.plist")
-        else:
-            channel.enabled = False
-            channel.seen = channel.enrolled = _changed(folder / "Authenticate.plist")
-        if (tally := _file(folder / "TokenUpdate.tally.txt").strip()).isdigit():
-            channel.tally = int(tally)
-        if name and _short_name(update):
-            channel.type = "Shared iPad"
-        for path in _waiting(folder):
-            uuid = path.name.removesuffix(".plist")
-            if uuid in self._commands_told:
-                channel.queue.append((uuid, path.parent.name == "QueueNotNow"))
-        return channel
-
-
-def _push_certificate(pem: Path) -> Record:
-    return push_certificate_record(pem.read_bytes(), _file(pem.with_suffix(".key")))
-
-
-def _command(path: Path) -> Record:
-    return command_record(path.read_bytes())
-
-
-def _waiting(folder: Path) -> list[Path]:
-    """Give a queue's commands in their order: in the file store that is by name."""
-    found = []
-    for name in ("QueueNotNow", "Queue"):
-        each = folder / name
-        if each.is_dir():
-            found += sorted(p for p in each.glob("*.plist") if not p.name.endswith(".result.plist"))
-    return found
-
-
-def _file(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
-
-
-def _changed(path: Path) -> int:
-    """Say when a file was written, milliseconds; 0 if it is not there."""
-    return int(path.stat().st_mtime * 1000) if path.exists() else 0
-
-
-def _short_name(update: bytes) -> bool:
-    return b"FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF" in update
-
-
-# -- tables -------------------------------------------------------------------------------
 
 
 class _Rows(Protocol):
