@@ -75,6 +75,13 @@ class TracebackTests(SynchronousTestCase):
         self.assertIn('nothing.send("DeviceLock", PIN=…)', told)
         self.assertNotIn("123456", told)
 
+    def test_marks_are_below_what_failed(self) -> None:
+        """As in any traceback."""
+        shown: list[str] = []
+        interpreter = Interpreter({}, shown.append, "anna")
+        self.successResultOf(Deferred.fromCoroutine(interpreter.run("1/0")))
+        self.assertIn("    1/0\n    ~^~\n", "".join(shown))
+
 
 class EndsTests(SynchronousTestCase):
     """Whatever a line does, it ends, and how is known."""

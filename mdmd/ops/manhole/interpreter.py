@@ -105,7 +105,7 @@ class Interpreter:
         self._count += 1
         name = f"<manhole-{self._count}>"
         # Tracebacks quote it, those in the log too.
-        quoted = redacted(source)
+        quoted = f"{redacted(source)}\n"  # without an end of its line the marks are off by one
         linecache.cache[name] = (len(quoted), None, quoted.splitlines(True), name)
         try:
             tree = ast.parse(source, name)
