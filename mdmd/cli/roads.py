@@ -25,10 +25,16 @@ from mdmd.ops.wire import PROTOCOL
 PASSWORD = "MDMD_PASSWORD"  # noqa: S105  (the variable's name)
 _AGAIN = 1.0  # seconds between two looks for a daemon that went away
 _SECONDS = 10  # to connect
+_AT_ONCE = 4096  # bytes
 
 
 class _Broker(pb.Broker):
     """Tells its factory that it is gone; Twisted does that for connectors, not for endpoints."""
+
+    def dataReceived(self, chunk: bytes) -> None:
+        # Banana copies the rest of what it has for each item that it takes out.
+        for start in range(0, len(chunk), _AT_ONCE):
+            super().dataReceived(chunk[start : start + _AT_ONCE])
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
         super().connectionLost(reason)
