@@ -51,7 +51,7 @@ def makeService(options: Options) -> Service:
     try:
         config = load(path)
         parts = Parts.read(config, str(path))
-        logs = _logs(config, path, options.parent or {})
+        logs = _logs(config, path, options.parent or {}, trial=bool(options["check"]))
     except ConfigError as error:
         raise SystemExit(str(error)) from None
     if options["check"]:
@@ -98,11 +98,15 @@ def _configuration(given: str | None) -> Path:
     )
 
 
-def _logs(config: Config, path: Path, twistd: Mapping[str, Any]) -> Logs:
+def _logs(config: Config, path: Path, twistd: Mapping[str, Any], trial: bool) -> Logs:
     mdmd = config.mdmd
+    place = mdmd.log_file or _log_of(twistd)
     try:
-        place = mdmd.log_file or _log_of(twistd)
-        return Logs(place, mdmd.log_format == "json", mdmd.log_level)
+        new = place is not None and not place.exists()
+        logs = Logs(place, mdmd.log_format == "json", mdmd.log_level)
+        if trial and new and place is not None:
+            place.unlink()  # whoever only checks is often root, and the daemon is not
+        return logs
     except OSError as error:
         raise ConfigError(
             [f"{path}: [mdmd] log_file: {error.filename}: {error.strerror}"]

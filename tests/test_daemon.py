@@ -403,6 +403,18 @@ class StartTests(SynchronousTestCase):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertEqual(done.stdout, f"{self.daemon.config}: no mistakes\n")
 
+    def test_check_leaves_no_log(self) -> None:
+        """A log that root's check had made would be closed to the daemon's account."""
+        text = self.daemon.config.read_text()
+        self.daemon.config.write_text(text.replace("[mdmd]\n", "[mdmd]\nlog_file = mdmd.log\n"))
+        log = self.daemon.state / "mdmd.log"
+        for there in (False, True):
+            self.assertEqual(
+                self.twistd("--config", str(self.daemon.config), "--check").returncode, 0
+            )
+            self.assertEqual(log.exists(), there)
+            log.touch()
+
     def test_mistakes(self) -> None:
         """One line each: file, section, key, what is expected; the nearest right name."""
         text = self.daemon.config.read_text()
