@@ -691,8 +691,10 @@ class NumberTests(SiteTests):
     def test_drain(self) -> None:
         """Going down ends those at rest, and lets an answer go out first."""
         waiting: Deferred[bytes] = Deferred()
-        self.connect.gives = waiting
         resting, busy = Wire(self.site), Wire(self.site)
+        self.connect.gives = b""
+        resting.send(request("PUT", "/connect", REPORT))
+        self.connect.gives = waiting
         busy.send(request("PUT", "/connect", REPORT))
         done = Deferred.fromCoroutine(self.site.drain(10))
         self.assertTrue(resting.transport.ended)
@@ -703,6 +705,26 @@ class NumberTests(SiteTests):
         self.assertEqual((reply.status, reply.headers["connection"]), (200, "close"))
         self.assertNoResult(done)
         busy.lose()
+        self.successResultOf(done)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_drain_answers_who_has_just_come(self) -> None:
+        """Whoever has not asked yet, or only half, gets an answer and leaves."""
+        whole = request("PUT", "/connect", REPORT)
+        new, half, silent = Wire(self.site), Wire(self.site), Wire(self.site)
+        half.send(whole[:30])
+        done = Deferred.fromCoroutine(self.site.drain(10))
+        self.clock.advance(1)
+        for wire, rest in ((new, whole), (half, whole[30:])):
+            wire.send(rest)
+            (reply,) = wire.replies()
+            self.assertEqual((reply.status, reply.headers["connection"]), (200, "close"))
+            self.assertTrue(wire.transport.ended)
+            wire.lose()
+        self.assertFalse(silent.transport.ended)
+        self.clock.advance(1)
+        self.assertTrue(silent.transport.ended)
+        silent.lose()
         self.successResultOf(done)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 

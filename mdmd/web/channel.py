@@ -40,6 +40,7 @@ log = Logger()
 
 LINGER = 5.0  # seconds for the other side to close too, after we did
 RESTING_LINGER = 0.5  # the same for a connection that has nothing to read from us
+LEAVING = 2.0  # seconds for a request that is on its way when we end
 AHEAD = 65536  # bytes that a client may send before it has its answer
 
 
@@ -82,6 +83,7 @@ class Channel(TwistedProtocol):
         self._choked = False  # the client does not take our answers
         self._ahead = False  # it has sent too much, and is not read
         self._reading = False
+        self._fresh = True  # nothing was answered yet
 
     # -- life ------------------------------------------------------------------
 
@@ -122,11 +124,18 @@ class Channel(TwistedProtocol):
         self.transport.loseConnection()
 
     def leave(self) -> None:
-        """End it now, or as soon as the request being answered is done."""
+        """
+        End it now, or as soon as the request being answered, or on its way, is done.
+
+        Whoever has only just connected is about to ask something, and would not know why
+        nobody answers.
+        """
         self.persistent = False
-        if self._phase is not _Phase.ANSWERING:
+        if self._phase is _Phase.READING or (self._fresh and self._phase is _Phase.RESTING):
+            self._arm(self._phase, LEAVING)
+        elif self._phase is _Phase.RESTING:
             # Many clients don't look at a connection that rests: nobody is to wait for them.
-            self.loseConnection(RESTING_LINGER if self._phase is _Phase.RESTING else LINGER)
+            self.loseConnection(RESTING_LINGER)
 
     def abort(self) -> None:
         """End it by force."""
@@ -152,7 +161,11 @@ class Channel(TwistedProtocol):
             self._timer = self.site.reactor.callLater(ahead, self._watch)
 
     def _linger(self, seconds: float) -> None:
-        self._enter(_Phase.CLOSING, seconds)
+        self._arm(_Phase.CLOSING, seconds)
+
+    def _arm(self, phase: _Phase, seconds: float) -> None:
+        """Enter a phase whose end is nearer than what is watched for."""
+        self._enter(phase, seconds)
         if self._timer is not None:
             self._timer.cancel()
         if self in self.site.channels:
@@ -166,7 +179,7 @@ class Channel(TwistedProtocol):
         if self._phase is _Phase.READING:
             self.site.counts.cut += 1
             log.info("cut off {peer}: its request did not end in time", peer=self.host())
-        self.loseConnection()
+        self.loseConnection(LINGER if self.persistent else RESTING_LINGER)
 
     # -- reading ---------------------------------------------------------------
 
@@ -175,7 +188,8 @@ class Channel(TwistedProtocol):
         if self._phase is _Phase.CLOSING:
             return
         if self._phase is _Phase.RESTING:
-            self._enter(_Phase.READING, self.site.limits.request_timeout)
+            left = self.site.limits.request_timeout if self.persistent else LEAVING
+            self._enter(_Phase.READING, left)
         self._reader.feed(data)
         if self._phase is _Phase.READING and not self._choked:
             self._read()
@@ -294,7 +308,7 @@ class Channel(TwistedProtocol):
 
     def _answered(self) -> None:
         """End a request: rest, or go on with what came meanwhile."""
-        self._request = None
+        self._request, self._fresh = None, False
         if not self.persistent:
             self.loseConnection()
             return
