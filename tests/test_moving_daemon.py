@@ -940,5 +940,12 @@ class MicroMDMTests(MovingCase):
         # Nothing says when the second one was seen: each time it is the same all the same.
         told = self.imported(daemon, "micromdm", str(path), status=1)
         self.assertEqual((told["new"], told["same"], told["failed"]), (0, 2, 1))
+        # One that was cut off is named, and holds up no device before it.
+        written = path.stat().st_mtime
+        path.write_text(path.read_text() + '{"udid": "cut o')
+        os.utime(path, (written, written))
+        told = self.imported(daemon, "micromdm", str(path), status=1)
+        self.assertEqual((told["same"], told["failed"]), (2, 2))
+        self.assertEqual(told["failures"][0]["record"], "line 6")
         path.write_text("not json\n")
         self.assertIn("line 1", daemon.mdmctl("import", "micromdm", str(path)).stderr)

@@ -34,23 +34,29 @@ _FACTS = {
 
 def read_micromdm(path: Path, now: int, topic: str = "") -> Iterator[Record | Faulty]:
     """
-    Give every device as a record.
+    Give every device as a record, after the lines that are of none.
 
     :param topic: the push topic of devices whose lines name none.
-    :raises BadRequest: a line is not JSON.
+    :raises BadRequest: no line is of a device.
     """
     devices: dict[str, dict[str, Any]] = {}
+    faulty: list[Faulty] = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if not line.strip():
             continue
         try:
             fields = json.loads(line)
             udid = fields["udid"]
-        except (ValueError, KeyError, TypeError):
-            raise BadRequest(f"line {number}: expected a JSON object with a udid") from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            faulty.append(Faulty(f"line {number}", "expected a JSON object with a udid"))
+            continue
         devices.setdefault(str(udid), {}).update(
             {name: value for name, value in fields.items() if value not in ("", None)}
         )
+    if not devices:
+        first = faulty[0] if faulty else Faulty("the file", "it is empty")
+        raise BadRequest(f"{first.what}: {first.why}")
+    yield from faulty
     sequence = count(1)
     for udid, fields in devices.items():
         yield tried(udid, _record, udid, fields, topic, sequence, now)
