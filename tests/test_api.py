@@ -652,6 +652,8 @@ class PushCertificateTests(APITests):
         ):
             status, answer = self.ask(method, path, body)
             self.assertEqual((status, list(answer)), (400, ["error"]))
+            if method == "PUT":
+                self.assertEqual(answer["error"], "no PEM certificate found")
 
     def test_other_topic(self) -> None:
         """A certificate that reaches no enrolled device is refused, unless forced."""

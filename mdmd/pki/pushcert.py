@@ -22,6 +22,7 @@ UID = x509.ObjectIdentifier("0.9.2342.19200300.100.1.1")
 TOPIC_PREFIX = "com.apple.mgmt"
 
 _PEM_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+_SEQUENCE = b"\x30"  # what DER begins with, PKCS#12 too
 
 
 @attrs.frozen
@@ -144,7 +145,7 @@ def _parts(
         return _leaf(held, certificates.load_chain(_untangle(data)))
     if key is not data:
         return read_key(key, passphrase), certificates.load_certificate(data), ()
-    if b"-----BEGIN" in data:
+    if b"-----BEGIN" in data or data[:1] != _SEQUENCE:
         raise BadCertificate("no PEM certificate found")
     return certificates.load_pkcs12(data, passphrase)
 
