@@ -416,12 +416,23 @@ class Model:
         for who, it in self.one.items():
             if it.next_push is None or it.next_push > self.now:
                 continue
-            if it.enabled and it.has_token and not it.dropped and self._pending(it):
+            reachable = it.enabled and it.has_token and not it.dropped
+            if reachable:
+                self._set_aside(who, it)
+            if reachable and self._pending(it):
                 it.next_push = until
                 claimed.append((who, it.pushes))
             else:
                 it.next_push = None
         return sorted(claimed)
+
+    def _set_aside(self, who: str, it: Enrollment) -> None:
+        """What has expired before the device came for it is no work."""
+        while able := [line for line in it.lines if not (line.parked or line.later)]:
+            line = min(able, key=lambda line: line.place)
+            if line.expires is None or line.expires > self.now:
+                return
+            self._park(who, it, line, "expired")
 
     def pushed(
         self, who: str, until: int, next_push: int | None, delivered: bool, drop: bool, same: bool

@@ -82,6 +82,34 @@ class PushWorkTests(StoreCase):
         await mac.is_sent("B")
         self.assertEqual(len(await self.due()), 1)
 
+    async def test_nobody_is_woken_for_what_has_expired(self) -> None:
+        """It is set aside, with an event, though the device never comes; the rest is pushed for."""
+        mac, other = await self.ready(), await self.ready(2)
+        ends = Policy(expires=int((self.clock.seconds() + 10) * 1000))
+        await mac.is_sent("A", "B", policy=ends)
+        await other.is_sent("A2", policy=ends)
+        await other.is_sent("B2")
+        self.assertEqual(len(await self.due()), 2)
+        self.clock.advance(LEASE / 1000)
+        (due,) = await self.due()
+        self.assertEqual(due.enrollment, other.enrollment)
+        self.assertEqual(await mac.queue(), [("A", "expired"), ("B", "expired")])
+        self.assertEqual(await other.queue(), [("B2", "waiting"), ("A2", "expired")])
+        parked = [e for e in await self.store.fleet.events() if e.topic == "mdmd.Parked"]
+        self.assertEqual({e.facts["command_uuid"] for e in parked}, {"A", "B", "A2"})
+        self.assertEqual(await self.next_push(), None)
+        self.clock.advance(LEASE / 1000)
+        self.assertEqual(len(await self.due()), 1)
+
+    async def test_what_has_expired_in_a_damaged_queue_keeps_back_nobody(self) -> None:
+        """It can't be set aside; its device is pushed, and so are the others."""
+        mac, other = await self.ready(), await self.ready(2)
+        await mac.is_sent("A", policy=Policy(expires=int((self.clock.seconds() + 10) * 1000)))
+        await other.is_sent("B")
+        await self.store.link.call("SET", keys.sent(mac.enrollment), "another type")
+        self.clock.advance(10)
+        self.assertEqual(len(await self.due()), 2)
+
     async def test_the_first_push_after_enrollment_waits(self) -> None:
         """A few seconds, or the device may not be ready."""
         mac = await self.enrolled()

@@ -13,6 +13,7 @@ from mdmd.store.enrollments import unpack_push
 from mdmd.store.subject import Tools, Word
 
 CLAIM_AT_ONCE = 200  # enrollments in one script call
+SET_ASIDE_AT_ONCE = 100  # expired commands in one script call
 UNREADABLE = "it is damaged in the store"
 
 
@@ -28,7 +29,8 @@ class PushWork:
         Take up to ``limit`` due enrollments; those without work leave the set.
 
         Two steps: the first takes their leases, the second reads them. If the
-        second does not come, they are due again when the lease ends.
+        second does not come, they are due again when the lease ends. What has
+        expired first in their queues is set aside between: it is no work.
         """
         self._turn = (self._turn + 1) % keys.WORK_SHARDS
         shards = keys.WORK[self._turn :] + keys.WORK[: self._turn]
@@ -38,7 +40,7 @@ class PushWork:
         due: list[DuePush] = []
         for at in range(0, len(taken), CLAIM_AT_ONCE):
             ones = [keys.read_member(member) for member in taken[at : at + CLAIM_AT_ONCE]]
-            answers = await self._claim(ones, until, False)
+            answers = await self._claim(ones, until, "due")
             due += [answer for answer in answers if isinstance(answer, DuePush)]
         return due
 
@@ -47,24 +49,35 @@ class PushWork:
         until = self._tools.now() + lease_ms
         answers: list[DuePush | NoPush] = []
         for at in range(0, len(targets), CLAIM_AT_ONCE):
-            answers += await self._claim(targets[at : at + CLAIM_AT_ONCE], until, True)
+            answers += await self._claim(targets[at : at + CLAIM_AT_ONCE], until, "named")
         return answers
 
     async def _claim(
-        self, ones: Sequence[EnrollmentID], until: int, anyway: bool
+        self, ones: Sequence[EnrollmentID], until: int, how: str
     ) -> list[DuePush | NoPush]:
         names: list[bytes] = []
         for one in ones:
             names += (keys.record(one), keys.queue(one), keys.push(one), keys.work(one))
-        args: tuple[Word, ...] = (until, int(anyway), *[keys.member(one) for one in ones])
+        members = [keys.member(one) for one in ones]
+        args: tuple[Word, ...] = (until, how, self._tools.now(), keys.COMMANDS, *members)
         answers = await self._tools.link.script("claim", names, args)
         found: list[DuePush | NoPush] = []
         for one, answer in zip(ones, answers, strict=True):
+            if answer[0] == b"expired":
+                found += await self._claim_the_rest(one, until)
+                continue
             try:
                 found.append(self._answer(one, until, *answer))
             except (StoreCorrupt, ValueError, AttributeError):
                 found.append(await self._drop(one, until, answer[2]))
         return found
+
+    async def _claim_the_rest(self, one: EnrollmentID, until: int) -> list[DuePush | NoPush]:
+        """Set aside what has expired; push for what is left."""
+        names = (keys.queue(one), keys.sent(one), keys.results(one))
+        while await self._tools.change("set_aside", names, (str(one), SET_ASIDE_AT_ONCE)):
+            pass
+        return await self._claim([one], until, "left")
 
     async def _drop(self, one: EnrollmentID, until: int, secret: bytes) -> NoPush:
         """Stop pushes to one whose token can't be read, as to one that APNs refuses."""
