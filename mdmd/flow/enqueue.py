@@ -31,7 +31,7 @@ class Fault(StrEnum):
 
     BAD_ID = "not an enrollment id"
     UNKNOWN = "no such enrollment"
-    DUPLICATE = "a command with this CommandUUID is in its queue already"
+    DUPLICATE = "a command with this CommandUUID is in its queue already, or the last it answered"
     UNREADABLE = "its record in the store is damaged; mdmctl fsck says how"
     # Of lock and wipe, by the kind's name.
     PENDING = "a {} is pending already, so this one was not queued: mdmctl queue shows it, and \

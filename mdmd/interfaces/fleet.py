@@ -46,7 +46,7 @@ class Enqueued(StrEnum):
     LATER = "later"  # queued, but its time has not come: there is nothing to push for yet
     UNKNOWN = "unknown"  # no such enrollment
     DISABLED = "disabled"  # queued, but the enrollment is disabled: nothing will be pushed
-    DUPLICATE = "duplicate"  # this CommandUUID is in its queue already
+    DUPLICATE = "duplicate"  # this CommandUUID is in its queue, or was the last it answered
     UNREADABLE = "unreadable"  # what the store has of it is damaged; nothing was queued
     PENDING = "pending"  # refused: one of the policy's kind is in its queue already
     GONE = "gone"  # refused: the one whose place it was to take is not in the queue
