@@ -67,6 +67,7 @@ NAMED = {
     "pip install --require-hashes": "make does it for .venv",
     "python -m mdmd.config": "MadeTests runs it",
     "python -m mdmd.config markdown": "MadeTests runs it",
+    "systemctl edit mdmd": "opens an editor on a file of systemd's",
     "systemctl kill": "what not to do",
     "systemd-analyze security": "run with options",
     "twistd mdmd": "how the server is called",
