@@ -97,6 +97,10 @@ class DeliveryTests(HookCase):
         self.assertEqual(await self.got(3), ["U-1", "U-0", "U-1"])
         with self.assertRaises(BadRequest):
             await hooks.replay("t", "yesterday")
+        with self.assertRaisesRegex(BadRequest, "no event has come after"):
+            await hooks.replay("t", "99999999999999-0")  # a digit too many
+        await self.happen("U-3")
+        self.assertEqual((await self.got(4))[-1], "U-3")
         with self.assertRaises(NotHere):
             await hooks.replay("other", "0")
 

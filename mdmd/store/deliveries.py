@@ -11,6 +11,7 @@ from mdmd.interfaces.fleet import Event
 from mdmd.interfaces.webhooks import UNREADABLE, DeadLetter, DeliveryState
 from mdmd.store import keys
 from mdmd.store.events import Events
+from mdmd.store.feed import read_id
 from mdmd.store.link import ScriptError
 from mdmd.store.subject import Tools
 
@@ -149,8 +150,13 @@ class Deliveries:
         """
         Make the target get everything after ``to`` (once more), now.
 
-        :raises BadRequest: ``to`` is no event id, or there never was such a target.
+        :raises BadRequest: ``to`` is no event id, is of no event so far, or there never was such a
+            target.
         """
+        newest = await self._events.newest()
+        if read_id(to) > read_id(newest):
+            # Else nothing would be sent until that time has come.
+            raise BadRequest(f"no event has come after {newest} so far")
         try:
             await self._tools.link.call("XGROUP", "SETID", keys.EVENTS, target, to)
         except ScriptError as error:
