@@ -1,10 +1,22 @@
 """
-A device connects: it reports, and gets the next command.
+A device connects: it reports, and gets the next command, until there is none.
 
-This is the whole of it. The rules on state are in ``store/scripts/connect.lua``
-because they have to be one atomic step: what the report ends, what the queue
-offers next (to an expired identity, where one is let in, its renewal only), what is
-parked, when to push again.
+==================  ================================================================
+its report          what becomes of the command, and what the device gets next
+==================  ================================================================
+Idle                the first of the queue: a lock before a profile, then by age; one
+                    that was given and never answered is given again
+Acknowledged        it is done: the answer is kept, the next one is given
+Error,              it has failed for good: the reason is kept, the next one is given
+CommandFormatError
+NotNow              it keeps its place; until the device says anything else, all that it
+                    put off so are passed over
+anything else       kept as it came, for a person to look at; the next one is given
+==================  ================================================================
+
+The rules themselves are in ``store/scripts/connect.lua``, because they have to be one
+atomic step: what the report ends, what the queue offers next (to an expired identity,
+where one is let in, its renewal only), what is parked, when to push again.
 """
 
 from collections.abc import Awaitable, Callable
