@@ -114,7 +114,8 @@ class Site:
     listen: tuple[str, ...] = option(
         by_lines(endpoint("tcp", "tcp6", "unix", "systemd"), least=1),
         "tcp:443",
-        "Endpoints to listen on, one a line; haproxy: before one expects the PROXY protocol.",
+        "Endpoints to listen on, one a line: tcp:443 is IPv4, tcp6:443 that and IPv6; haproxy: "
+        "before one expects the PROXY protocol.",
     )
     reuse_port: bool = option(
         BOOL,
