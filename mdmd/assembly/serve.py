@@ -23,6 +23,7 @@ from mdmd.assembly.clocks import WallClock, keep_steady
 from mdmd.assembly.device_site import device_site, push_topic
 from mdmd.assembly.enrolling import Enrolling, make_enrolling
 from mdmd.assembly.following import follow_events
+from mdmd.assembly.lookups import look_up_apart
 from mdmd.assembly.measuring import begin_measuring, count_sites
 from mdmd.assembly.memory import LOOK, Ebb, release_memory
 from mdmd.assembly.operating import count_figures, serve_operators
@@ -70,6 +71,7 @@ async def serve(
     :param set_level: changes how much is logged.
     """
     keep_steady(reactor)
+    look_up_apart(reactor)
     wall = WallClock()
     store = await open_store(reactor, wall, stack, config, parts)
     pushing = await begin_pushing(reactor, wall, stack, config, parts, store)
