@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.assembly.rounds import Rounds
@@ -266,6 +267,26 @@ class RoundsTests(SynchronousTestCase):
         self.assertEqual(called, [0, 60, 120, 180, 180])
         self.successResultOf(Deferred.fromCoroutine(rounds.stop()))
         self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_told_once(self) -> None:
+        """What keeps round after round from its work is told once, until one goes well."""
+        clock = Clock()
+        turns = (
+            [MdmdError("no store")] * 9 + [0] + [MdmdError("no store")] * 2 + [MdmdError("full")]
+        )
+
+        async def work() -> int:
+            turn = turns.pop(0)
+            if isinstance(turn, Exception):
+                raise turn
+            return turn
+
+        rounds = Rounds(clock, "tests", 1, work)
+        with capturedLogs() as told:
+            self.successResultOf(Deferred.fromCoroutine(rounds.start()))
+            clock.pump([1] * (len(turns)))
+        self.successResultOf(Deferred.fromCoroutine(rounds.stop()))
+        self.assertEqual([each["reason"] for each in told], ["no store", "no store", "full"])
 
     def test_stopped_at_work(self) -> None:
         """A round under way is cut short."""

@@ -31,6 +31,7 @@ class Rounds:
         self._work = work
         self._timer: Any = None
         self._running: Deferred[None] | None = None
+        self._why = ""  # the last round failed
 
     async def start(self) -> None:
         """Begin with a round right away."""
@@ -51,10 +52,14 @@ class Rounds:
         done = 0
         try:
             done = await self._work()
+            self._why = ""
         except CancelledError:
             raise
         except MdmdError as error:
-            log.warn("{name}: {reason}", name=self._name, reason=str(error))
+            why = str(error)
+            if why != self._why:  # once, not twice a second for as long as the store is away
+                log.warn("{name}: {reason}", name=self._name, reason=why)
+            self._why = why
         except Exception:
             log.failure("{name}: a round failed", name=self._name)
         self._timer = self._clock.callLater(0 if done else self._seconds, self._begin)
