@@ -7,6 +7,7 @@ how busy both cores were: a rate is the server's only if the server's core had
 no time left.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -392,7 +393,8 @@ def worked(process: int) -> float:
     """Say how many seconds a process has worked so far, all of its threads."""
     total = 0
     for task in Path(f"/proc/{process}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
+        with contextlib.suppress(FileNotFoundError):  # a thread that ends as we look
+            total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9
 
 
