@@ -90,13 +90,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal knows every character
+    status = _run(argv)
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # what is left to be written can't be, at Python's end neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not status and not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"mdmctl: {error}\n")
+        return status or FAILED
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         args = make_parser().parse_args(argv, argparse.Namespace(**_DEFAULTS))
         return int(args.run(args) or 0)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # `mdmctl … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
         named = error.strerror and error.filename is not None
