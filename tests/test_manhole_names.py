@@ -8,7 +8,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mdmd.errors import BadMessage, Conflict, NotHere
-from mdmd.ops.manhole.look import Rows, Tree, cells
+from mdmd.ops.columns import cells
+from mdmd.ops.manhole.look import Rows, Tree
 from mdmd.ops.manhole.names import Device, Devices
 from tests.opshelp import make_desk
 

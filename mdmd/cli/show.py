@@ -7,11 +7,14 @@ import re
 import shutil
 import sys
 import time
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import accumulate
 from typing import Any
+
+from mdmd.ops.columns import cells as cells
+from mdmd.ops.columns import clean as clean
+from mdmd.ops.columns import cut as cut
+from mdmd.ops.columns import fit as fit
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _CHIP = re.compile(r"[0-9A-F]{8}-[0-9A-F]{16}")
@@ -50,12 +53,6 @@ def short(id: str, width: int | None) -> str:
         return id or "-"
     # A UDID of the newer kind begins with its chip: only its end tells it from others.
     return f"…{id[-12:]}" if _CHIP.fullmatch(id) else f"{id[:8]}…{id[-4:]}"
-
-
-def clean(text: object) -> str:
-    """Make a value of somebody else's safe to show on one line of a terminal."""
-    spelled = "" if text is None else str(text)
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in spelled)
 
 
 def out(text: str) -> None:
@@ -134,31 +131,6 @@ def _shrink(widths: list[int], most: int) -> list[int]:
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     fitted = [fit(each, width) for each, width in zip(row, widths, strict=True)]
     return (" " * _GAP).join(fitted).rstrip()
-
-
-def cells(text: str) -> int:
-    """Say how many columns of a terminal a text takes: some characters take two, marks none."""
-    return len(text) if text.isascii() else sum(map(_cell, text))
-
-
-def _cell(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def cut(text: str, width: int) -> str:
-    """Cut a text where it takes more columns than there are."""
-    if cells(text) <= width:
-        return text
-    ends = accumulate(map(_cell, text))
-    return text[: sum(end < width for end in ends)] + "…"
-
-
-def fit(text: str, width: int) -> str:
-    """Fill a text up to a width, or cut it there."""
-    fitted = cut(text, width)
-    return fitted + " " * (width - cells(fitted))
 
 
 def age(milliseconds: int | None, now: float | None = None) -> str:

@@ -8,11 +8,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 
+from mdmd.ops.columns import cells, fit
 from mdmd.ops.manhole.editor import LONGEST, LineEditor
 from mdmd.ops.manhole.history import History
 from mdmd.ops.manhole.interpreter import is_whole
 from mdmd.ops.manhole.keys import KeyReader
-from mdmd.ops.manhole.look import cells, fit
 from mdmd.ops.manhole.session import Lines, ManholeSession
 
 log = Logger()

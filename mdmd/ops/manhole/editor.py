@@ -1,6 +1,6 @@
 """A line being edited: keys in, what to write to the terminal out. Knows neither of them."""
 
-from mdmd.ops.manhole.look import cells
+from mdmd.ops.columns import cells
 
 _MOST_HISTORY = 1000
 LONGEST = 20_000  # characters of one line

@@ -8,9 +8,10 @@ from twisted.internet.task import deferLater
 
 from mdmd.errors import BadMessage, BadRequest, Conflict, NotHere
 from mdmd.mdm import plist
+from mdmd.ops.columns import clean
 from mdmd.ops.desk import Desk
 from mdmd.ops.manhole.interpreter import Answer
-from mdmd.ops.manhole.look import Rows, Tree, age, clean, moment
+from mdmd.ops.manhole.look import Rows, Tree, age, moment
 
 Call = Callable[..., Coroutine[Any, Any, Any]]
 
