@@ -170,6 +170,8 @@ class TerminalTests(CommandLine):
         pid, end = pty.fork()
         if pid == 0:
             os.chdir(ROOT)
+            for each in (signal.SIGINT, signal.SIGQUIT):  # ignored by what a script has put aside
+                signal.signal(each, signal.SIG_DFL)
             env = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
             os.execve(MDMCTL[0], [*MDMCTL, "--state", str(self.folder), *words], env)
         self.addCleanup(os.close, end)
